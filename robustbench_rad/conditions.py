@@ -1,0 +1,293 @@
+"""What can be done to an image, and the contract every attack, shift and shortcut image keeps.
+
+A condition takes a batch and gives back, for each of its levels, an altered batch (a shift, a shortcut image) or margins it
+has found and verified itself (an attack). It works in one image space, never in place, and draws randomness only from the
+seeds of the cases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+from robustbench_rad.errors import PlanError, suggestion
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from robustbench_rad.classifier import Classifier
+
+
+class Space(StrEnum):
+    """Where a condition works.
+
+    PHYSICAL: as the scanner made it (CT in HU; radiograph as presentation signal in [0, 1]), native sampling.
+    DISPLAY: windowed, resized, one plane, in [0, 1], before normalisation.
+    """
+
+    PHYSICAL = "physical"
+    DISPLAY = "display"
+
+
+class Unit(StrEnum):
+    """Unit of a physical image."""
+
+    HU = "HU"
+    SIGNAL = "signal"  # presentation or detector signal, declared range mapped to [0, 1]
+    MAGNITUDE = "magnitude"  # MR magnitude scaled by its own percentiles
+
+
+class Kind(StrEnum):
+    """How far a shift may be believed."""
+
+    PHYSICAL = "physical"
+    EMULATED = "emulated"
+    APPROXIMATE = "approximate"
+    CATEGORICAL = "categorical"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """One named strength of a condition with its physical value."""
+
+    name: str
+    value: float
+    unit: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.unit}".strip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Cases of equal shape on one device.
+
+    Attributes:
+        images: ``(N, 1, H, W)`` or ``(N, 1, D, H, W)`` float32 in ``space``; never changed in place.
+        labels: ``(N, K)`` float32: 1 positive, 0 negative, NaN unknown.
+        case_ids: N names.
+        patient_ids: N names.
+        seeds: N base seeds, derived from the audit's seed and the case id.
+        space: Which space ``images`` is in.
+        unit: Unit of physical images; None in display space.
+        modality: DICOM modality code (DX, CR, CT, MR, MG, US).
+        spacing_mm: ``(N, 2)`` or ``(N, 3)`` row, column (slice, row, column) spacing; NaN where unknown.
+        anatomy: ``(N, 1, H, W)`` boolean masks of the anatomy in ``space``, or None.
+        stored_bits: Bit depth of the stored image, for rounding.
+        clean_margins: ``(N, K)`` margins of the unaltered images, or None before they are known.
+        metadata: N mappings of metadata columns.
+    """
+
+    images: Tensor
+    labels: Tensor
+    case_ids: tuple[str, ...]
+    patient_ids: tuple[str, ...]
+    seeds: tuple[int, ...]
+    space: Space
+    unit: Unit | None = None
+    modality: str = "DX"
+    spacing_mm: Tensor | None = None
+    anatomy: Tensor | None = None
+    stored_bits: int = 8
+    clean_margins: Tensor | None = None
+    metadata: tuple[Mapping[str, str], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.case_ids)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the images."""
+        return self.images.device
+
+    def select(self, index: Tensor) -> Self:
+        """Return the cases at ``index`` (int64), in that order."""
+        rows = index.tolist()
+        optional = ("spacing_mm", "anatomy", "clean_margins")
+        tensors = {name: value[index] for name in optional if (value := getattr(self, name)) is not None}
+        return replace(
+            self,
+            images=self.images[index],
+            labels=self.labels[index],
+            case_ids=tuple(self.case_ids[row] for row in rows),
+            patient_ids=tuple(self.patient_ids[row] for row in rows),
+            seeds=tuple(self.seeds[row] for row in rows),
+            metadata=tuple(self.metadata[row] for row in rows) if self.metadata else (),
+            **tensors,
+        )
+
+
+class ModelQuery(Protocol):
+    """How a condition may ask the model; every pass is counted, out-of-memory is handled behind it."""
+
+    findings: tuple[str, ...]
+
+    def margins(self, display: Tensor) -> Tensor:
+        """Margins ``(N, K)`` float32 of display images ``(N, 1, H, W)``, without gradient."""
+        ...
+
+    def margins_and_gradient(self, display: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Margins ``(N, K)`` and the gradient of ``(margins * weights).sum()`` with respect to ``display``.
+
+        Args:
+            display: ``(N, 1, H, W)`` in [0, 1].
+            weights: ``(N, K)``; a case's row selects the finding (±1 at one place).
+
+        Returns:
+            Detached margins and a gradient of the shape of ``display``. No parameter gradient is made.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One level of a condition applied to a batch.
+
+    Attributes:
+        level: Which level.
+        images: Altered images in the condition's space, scored for all findings; None when ``margins`` is given.
+        margins: ``(N, K)`` margins found and verified by the condition itself; NaN where it did not look.
+        applicable: ``(N,)`` boolean; False where the level has no meaning for the case (already beyond it, no mask).
+        reason: Why some cases are not applicable, in a few words.
+        full_search: For attacks: the search went on after the flip, so the margins rank (attacked AUROC is defined).
+    """
+
+    level: Level
+    images: Tensor | None = None
+    margins: Tensor | None = None
+    applicable: Tensor | None = None
+    reason: str = ""
+    full_search: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """Numbers about cases that are not margins: achieved noise, sampled parameters, saliency similarity.
+
+    Attributes:
+        quantity: Name with its unit, e.g. ``noise_sd_hu``.
+        values: ``(N,)`` float; NaN where not measured.
+        level: Name of the level it belongs to, "" for none.
+        finding: Finding it belongs to, "" for none.
+    """
+
+    quantity: str
+    values: Tensor
+    level: str = ""
+    finding: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Applied:
+    """What a condition gives back: variants one after the other, so that only one is in memory, and measurements.
+
+    ``measurements`` is complete only when ``variants`` has been consumed.
+    """
+
+    variants: Iterator[Variant]
+    measurements: list[Measurement] = field(default_factory=list)
+
+
+State = Mapping[str, "Tensor"]
+"""What a condition has learned from the whole set, as named tensors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """Base of every condition: a frozen dataclass whose fields are its options.
+
+    Subclasses are registered with :func:`robustbench_rad.registry.register`, which sets the class attributes, and implement
+    :meth:`apply`; those that learn from the whole set also implement :meth:`fit`.
+
+    Attributes:
+        levels: The ladder, mildest first.
+    """
+
+    id: ClassVar[str]
+    version: ClassVar[int]
+    space: ClassVar[Space]
+    aliases: ClassVar[Mapping[str, str]] = {}
+
+    levels: tuple[Level, ...] = ()
+
+    @classmethod
+    def level(cls, value: float | str) -> Level:
+        """Make a level from what a plan says (a number or a text such as ``"1/255"``)."""
+        return Level(name=str(value), value=float(value), unit="")
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Self:
+        """Make the condition from a plan's options, refusing what it does not know.
+
+        Raises:
+            PlanError: Unknown option, or a value of the wrong type; names the check and the option.
+        """
+        known = {f.name: f for f in fields(cls)}
+        values: dict[str, Any] = {}
+        for given, value in options.items():
+            name = cls.aliases.get(given, given)
+            if name not in known:
+                raise PlanError(
+                    f"[checks.{cls.id!r}]: unknown option {given!r}",
+                    hint=suggestion(given, [*known, *cls.aliases]),
+                )
+            values[name] = _ladder(cls, value) if name == "levels" else _plain(value)
+        try:
+            return cls(**values)
+        except (TypeError, ValueError) as error:
+            raise PlanError(f"[checks.{cls.id!r}]: {error}") from error
+
+    def fit(self, classifier: Classifier, batches: Iterator[Batch]) -> State | None:
+        """Learn what must be learned from the whole set first; batches are in the condition's space."""
+        del classifier, batches
+        return None
+
+    @property
+    def needs_fit(self) -> bool:
+        """Whether :meth:`fit` learns anything."""
+        return type(self).fit is not Condition.fit
+
+    def passes(self, findings: int) -> float:
+        """Price: forward-equivalents per case (a backward counts two) at these levels."""
+        del findings
+        return float(len(self.levels))
+
+    def apply(self, batch: Batch, query: ModelQuery | None, state: State | None) -> Applied:
+        """Apply every level to the batch.
+
+        The clinical direction of an attack follows the label of each case and finding: *hide* where the finding is
+        present, *create* where it is absent, nothing where the label is unknown.
+
+        Args:
+            batch: Images in the condition's space.
+            query: The model; None for conditions that never ask it.
+            state: What :meth:`fit` returned.
+        """
+        raise NotImplementedError
+
+
+def _ladder(cls: type[Condition], value: Any) -> tuple[Level, ...]:  # noqa: ANN401 - comes from a TOML file
+    items = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    try:
+        return tuple(cls.level(item) for item in items)
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise PlanError(f"[checks.{cls.id!r}]: levels {value!r}: {error}") from error
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - comes from a TOML file
+    return tuple(value) if isinstance(value, list) else value
+
+
+def fraction(value: float | str) -> float:
+    """Read a number or a fraction.
+
+    >>> fraction("1/255") == 1 / 255
+    True
+    """
+    if isinstance(value, str) and "/" in value:
+        numerator, denominator = value.split("/")
+        return float(numerator) / float(denominator)
+    return float(value)

@@ -1,0 +1,84 @@
+"""Every error a user can meet, as one tree.
+
+RobustbenchRadError
+├── PlanError            a plan or profile file says something that cannot be done
+├── ModelError           the classifier cannot be loaded, or does not behave as declared
+├── DataError            the manifest, the labels or the masks
+│   └── ImageError       one image file: unreadable, wrong unit, outside its declared range
+├── MissingExtraError    an optional package is needed; the message holds the pip line
+├── RunFolderError       the run folder belongs to another audit, is in use or cannot be written
+└── StatisticsError      an estimator was given data it is not defined for
+
+A message says what was expected, what came, where, and what to do next. The command line prints it without a traceback
+and exits with code 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RobustbenchRadError(Exception):
+    """The root: anything the user can put right.
+
+    Args:
+        message: What was expected, what came, and where.
+        hint: What to do next, one sentence.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\n  {self.hint}"
+
+
+class PlanError(RobustbenchRadError):
+    """A plan or profile file says something that cannot be done."""
+
+
+class ModelError(RobustbenchRadError):
+    """The classifier cannot be loaded, or does not behave as declared."""
+
+
+class DataError(RobustbenchRadError):
+    """The manifest, the labels or the masks are not as declared."""
+
+
+class ImageError(DataError):
+    """One image file is unreadable, has another unit, or lies outside its declared range."""
+
+
+class MissingExtraError(RobustbenchRadError):
+    """An optional package is needed.
+
+    >>> str(MissingExtraError("NIfTI files", package="nibabel", extra="nifti"))
+    "NIfTI files need the package nibabel\\n  pip install 'robustbench-rad[nifti]'"
+    """
+
+    def __init__(self, what: str, *, package: str, extra: str) -> None:
+        super().__init__(f"{what} need the package {package}", hint=f"pip install 'robustbench-rad[{extra}]'")
+
+
+class RunFolderError(RobustbenchRadError):
+    """The run folder belongs to another audit, is in use, or cannot be written."""
+
+
+class StatisticsError(RobustbenchRadError):
+    """An estimator was given data it is not defined for."""
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Name the nearest known word, or list them all.
+
+    >>> suggestion("tolerence", ["tolerance", "critical"])
+    "Did you mean 'tolerance'?"
+    >>> suggestion("zebra", ["tolerance", "critical"])
+    'Known: critical, tolerance.'
+    """
+    choices = sorted(known)
+    near = difflib.get_close_matches(word, choices, n=1)
+    return f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(choices)}."

@@ -1,0 +1,338 @@
+"""The plan: what is audited, on which cases, under which profile. One TOML file, strictly validated.
+
+An unknown key is an error that suggests the nearest known one; a wrong value names file, key, what was expected and what
+came. Relative paths are relative to the plan's folder, or to ``root`` when one is given on the command line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from robustbench_rad.errors import PlanError, suggestion
+
+Probability = Annotated[float, Field(gt=0.0, lt=1.0)]
+Role = Literal["nuisance", "risk_factor", "demographic"]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+
+class InputSection(Section):
+    """[model.input]: what the model was trained on."""
+
+    size: Annotated[tuple[int, ...], Field(min_length=2, max_length=3)]
+    resize: Literal["stretch", "pad", "crop"] = "stretch"
+    interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
+    antialias: bool = True
+    channels: Annotated[int, Field(ge=1, le=64)] = 1
+    range: tuple[float, float] | None = None
+    window_hu: tuple[float, float] | None = None
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    @field_validator("size")
+    @classmethod
+    def _positive(cls, size: tuple[int, ...]) -> tuple[int, ...]:
+        if any(side < 1 for side in size):
+            raise ValueError("every side must be at least 1")
+        return size
+
+    @field_validator("std")
+    @classmethod
+    def _not_zero(cls, std: tuple[float, ...]) -> tuple[float, ...]:
+        if any(value <= 0 for value in std):
+            raise ValueError("every value must be above 0")
+        return std
+
+    @model_validator(mode="after")
+    def _one_range(self) -> Self:
+        if (self.range is None) == (self.window_hu is None):
+            raise ValueError(
+                "declare exactly one of range (radiograph, MR) and window_hu (CT): the input range is never guessed"
+            )
+        low, high = self.range or self.window_hu or (0.0, 1.0)
+        if not low < high:
+            raise ValueError(f"the lower end {low} must be below the upper end {high}")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, self.channels):
+                raise ValueError(f"{name} has {len(values)} values for {self.channels} channels")
+        return self
+
+
+class ModelSection(Section):
+    """[model]: where the classifier comes from and what its outputs mean."""
+
+    factory: str
+    weights: str | None = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")] | None = None
+    arguments: dict[str, Any] = {}
+    head: Literal["sigmoid", "softmax", "single-logit"]
+    outputs: Literal["logits", "probabilities"] = "logits"
+    findings: list[str] | dict[str, list[str]]
+    classes: list[str] = []
+    thresholds: dict[str, Probability] = {}
+    saliency_layer: str | None = None
+    input: InputSection
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """K finding names."""
+        return tuple(self.findings)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.findings:
+            raise ValueError("findings: name at least one")
+        if len(set(self.names)) != len(self.names):
+            raise ValueError("findings: a name appears twice")
+        if self.head == "single-logit" and len(self.names) != 1:
+            raise ValueError(f"head 'single-logit' has one finding, findings names {len(self.names)}")
+        for name in self.thresholds:
+            if name not in self.names:
+                raise ValueError(f"thresholds: {name!r} is not a finding. {suggestion(name, self.names)}")
+        self._check_groups()
+        return self
+
+    def _check_groups(self) -> None:
+        if self.head != "softmax":
+            if isinstance(self.findings, dict) or self.classes:
+                raise ValueError("classes and groups of classes belong to head 'softmax'")
+            return
+        if len(self.classes) < 2:
+            raise ValueError("head 'softmax' needs classes = [...], in the order of the outputs")
+        for name, group in self.groups.items():
+            for member in group:
+                if member not in self.classes:
+                    raise ValueError(f"findings.{name}: {member!r} is not a class. {suggestion(member, self.classes)}")
+            if not 0 < len(group) < len(self.classes):
+                raise ValueError(f"findings.{name}: a group holds at least one class and not all of them")
+            if len(group) > 1 and name not in self.thresholds:
+                raise ValueError(
+                    f"findings.{name}: a group of classes needs a threshold: thresholds = {{ {name} = 0.5 }}"
+                )
+
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """For softmax: class names of each finding."""
+        if isinstance(self.findings, dict):
+            return self.findings
+        return {name: [name] for name in self.findings}
+
+
+class AnatomySection(Section):
+    """[data.anatomy]: where masks of the anatomy come from; exactly one."""
+
+    column: str | None = None
+    atlas: str | None = None
+    provider: Literal["hull"] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(value is not None for value in (self.column, self.atlas, self.provider)) != 1:
+            raise ValueError("declare exactly one of column, atlas and provider")
+        return self
+
+
+class LesionSection(Section):
+    """[data.lesion]: where lesions are, optional."""
+
+    column: str | None = None
+    boxes: str | None = None
+    diameter_mm: Annotated[float, Field(gt=0)] | None = None
+
+
+class DataSection(Section):
+    """[data]: the labelled test set."""
+
+    source: Literal["manifest", "dicom", "npz", "factory"] = "manifest"
+    manifest: str | None = None
+    root: str | None = None
+    image: str = "image"
+    case: str | None = None
+    patient: str | None = None
+    findings: dict[str, str] = {}
+    uncertain: Literal["unknown", "positive", "negative"] = "unknown"
+    modality: Literal["CR", "DX", "CT", "MR", "MG", "US"] = "DX"
+    stored_bits: Annotated[int, Field(ge=1, le=16)] | None = None
+    spacing_mm: str | Annotated[float, Field(gt=0)] | None = None
+    role: Literal["internal", "external", "temporal"] = "internal"
+    metadata: dict[str, Role] = {}
+    anatomy: AnatomySection | None = None
+    lesion: LesionSection | None = None
+    prevalence: dict[str, Probability] = {}
+    cost: dict[str, dict[Literal["miss", "false_alarm"], float]] = {}
+    on_unreadable: Literal["fail", "skip"] = "fail"
+    split: str = "test"
+    factory: str | None = None
+    max_cases: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _source(self) -> Self:
+        needed = {
+            "manifest": ("manifest", self.manifest),
+            "npz": ("manifest", self.manifest),
+            "dicom": ("root", self.root),
+            "factory": ("factory", self.factory),
+        }
+        key, value = needed[self.source]
+        if value is None:
+            raise ValueError(f"source = {self.source!r} needs {key}")
+        return self
+
+
+class ClaimSection(Section):
+    """[claims.<finding>]: what the release says of itself."""
+
+    auroc: Annotated[float, Field(gt=0.5, le=1.0)] | None = None
+    sensitivity: Probability | None = None
+    specificity: Probability | None = None
+
+
+class RunSection(Section):
+    """[run]: machinery; never changes a number."""
+
+    folder: str | None = None
+    chunk_size: Annotated[int, Field(ge=1)] = 64
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    workers: Annotated[int, Field(ge=0, le=64)] = 0
+    allow_pickle: bool = False
+
+
+class ReportSection(Section):
+    """[report]: what is written."""
+
+    images: bool = False
+    formats: list[Literal["html", "markdown", "junit"]] = ["html", "markdown", "junit"]
+
+
+class Plan(Section):
+    """A whole plan. See the README for an annotated example."""
+
+    title: str = "Robustness audit"
+    profile: str = "standard"
+    seed: int = 20260101
+    device: str = "auto"
+    inconclusive: Literal["block", "allow"] = "block"
+    model: ModelSection
+    data: DataSection
+    claims: dict[str, ClaimSection] = {}
+    checks: dict[str, dict[str, Any] | bool] = {}
+    run: RunSection = RunSection()
+    report: ReportSection = ReportSection()
+    base: Path = Field(default=Path(), exclude=True)
+    source: str = Field(default="plan", exclude=True)
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        places: dict[str, Mapping[str, object]] = {
+            "claims": self.claims,
+            "data.findings": self.data.findings,
+            "data.prevalence": self.data.prevalence,
+            "data.cost": self.data.cost,
+        }
+        for place, table in places.items():
+            for name in table:
+                if name not in self.model.names:
+                    raise ValueError(f"{place}: {name!r} is not a finding. {suggestion(name, self.model.names)}")
+        if (self.data.modality == "CT") != (self.model.input.window_hu is not None):
+            raise ValueError(
+                f"data.modality {self.data.modality!r}: model.input needs "
+                f"{'window_hu' if self.data.modality == 'CT' else 'range'} for it"
+            )
+        return self
+
+    def path(self, text: str) -> Path:
+        """Resolve a path of the plan against its base folder."""
+        return self.base / Path(text).expanduser()
+
+    def effective(self) -> dict[str, Any]:
+        """The plan as plain data, defaults filled in, for the record."""
+        return self.model_dump(mode="json")
+
+
+def read_plan(path: Path, *, root: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Plan:
+    """Read and validate a plan file.
+
+    Args:
+        path: The TOML file.
+        root: Folder that relative paths are taken from; default: the plan's own folder.
+        overrides: Top-level keys that replace the file's (from command-line flags).
+
+    Raises:
+        PlanError: Not readable, not TOML, or not a valid plan.
+    """
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise PlanError(
+            f"{path}: cannot be read: {error.strerror}", hint="Write one with: robustbench-rad init"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PlanError(f"{path}: not valid TOML: {error}") from error
+    content.update({key: value for key, value in (overrides or {}).items() if value is not None})
+    return make_plan(content, base=root or path.parent, source=str(path))
+
+
+def make_plan(content: Mapping[str, Any], *, base: Path, source: str = "plan") -> Plan:
+    """Validate a plan given as nested mappings.
+
+    Raises:
+        PlanError: Names source, key, what was expected and what came.
+    """
+    try:
+        return Plan.model_validate({**content, "base": base, "source": source})
+    except ValidationError as error:
+        raise PlanError("\n".join(f"{source}: {line}" for line in explain(error, Plan))) from error
+
+
+def explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
+    """One line per problem: key, what was expected, what came, nearest known key."""
+    lines = []
+    for problem in error.errors():
+        place = [str(part) for part in problem["loc"]]
+        key = ".".join(place) or "the plan"
+        if problem["type"] == "extra_forbidden":
+            known = _fields_at(root, place[:-1])
+            lines.append(f"{key}: unknown key. {suggestion(place[-1], known)}")
+        elif problem["type"] == "missing":
+            lines.append(f"{key}: missing; it must be given")
+        elif problem["type"] == "value_error":
+            lines.append(f"{key}: {problem['ctx']['error']}")
+        else:
+            expected = problem["msg"][:1].lower() + problem["msg"][1:]
+            lines.append(f"{key}: {expected}, got {problem['input']!r}")
+    return lines
+
+
+def _fields_at(model: type[BaseModel], place: list[str]) -> list[str]:
+    for part in place:
+        field = model.model_fields.get(part)
+        nested = [kind for kind in _kinds(field.annotation if field else None) if _is_model(kind)]
+        if not nested:
+            continue
+        model = nested[0]
+    return [name for name in model.model_fields if name not in ("base", "source") or model is not Plan]
+
+
+def _kinds(annotation: object) -> list[Any]:
+    arguments = getattr(annotation, "__args__", ())
+    return [annotation, *(kind for argument in arguments for kind in _kinds(argument))]
+
+
+def _is_model(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def digest(content: object) -> str:
+    """SHA-256 of plain data in canonical JSON."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,178 @@
+"""Profiles: which checks are run, at which levels, and how they are judged; versioned TOML with a hash.
+
+A check's table holds options of its condition (levels, steps: *measurement*) and keys of judgement (tolerance, critical_harm,
+critical: *policy*); the two are hashed apart, so a finished run can be judged again under another policy.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from robustbench_rad.errors import PlanError, suggestion
+from robustbench_rad.plan import Plan, Section, digest, explain
+from robustbench_rad.result import Domain
+
+BUILT_IN = ("quick", "standard", "full")
+POLICY_KEYS = frozenset({"tolerance", "critical_harm", "critical", "envelope"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckSpec:
+    """One check of the effective profile.
+
+    Attributes:
+        id: Check id.
+        domain: Family it belongs to.
+        options: Options of its condition.
+        tolerance: δ per harm quantity; the key "" is the default of the check.
+        critical_harm: Δ per harm quantity, likewise.
+        critical: Whether failing it caps the score.
+        profiled: Whether the profile itself holds it (checks a plan adds can only lower a score).
+    """
+
+    id: str
+    domain: Domain
+    options: Mapping[str, Any]
+    tolerance: Mapping[str, float]
+    critical_harm: Mapping[str, float]
+    critical: bool
+    profiled: bool = True
+
+    def delta(self, quantity: str) -> float:
+        """Tolerance δ of a harm quantity, e.g. ``auroc``."""
+        return self.tolerance[quantity] if quantity in self.tolerance else self.tolerance[""]
+
+    def capital_delta(self, quantity: str) -> float:
+        """Critical harm Δ of a harm quantity."""
+        return self.critical_harm[quantity] if quantity in self.critical_harm else self.critical_harm[""]
+
+
+class DomainSection(Section):
+    """[domains.<name>]: weight of a domain in the score."""
+
+    weight: Annotated[float, Field(ge=0)] = 1.0
+
+
+class ProfileFile(Section):
+    """A profile file."""
+
+    name: str
+    version: int
+    description: str = ""
+    minimum_auroc: Annotated[float, Field(ge=0.5, le=1)] = 0.7
+    domains: dict[Domain, DomainSection]
+    checks: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """The effective profile of an audit: the file plus what the plan overrides."""
+
+    name: str
+    version: int
+    sha256: str
+    minimum_auroc: float
+    weights: Mapping[Domain, float]
+    checks: tuple[CheckSpec, ...]
+
+    def check(self, id: str) -> CheckSpec | None:
+        """The check of that id, if the profile holds it."""
+        return next((check for check in self.checks if check.id == id), None)
+
+    @property
+    def measurement(self) -> dict[str, Any]:
+        """What is run: options of every check."""
+        return {check.id: dict(check.options) for check in self.checks}
+
+    @property
+    def policy(self) -> dict[str, Any]:
+        """How it is judged."""
+        return {
+            "minimum_auroc": self.minimum_auroc,
+            "weights": {str(domain): weight for domain, weight in self.weights.items()},
+            "checks": {
+                check.id: [dict(check.tolerance), dict(check.critical_harm), check.critical, check.profiled]
+                for check in self.checks
+            },
+        }
+
+
+def read_profile(name: str, *, base: Path = Path()) -> ProfileFile:
+    """Read a built-in profile by name, or a file of the user's own.
+
+    Raises:
+        PlanError: No such profile, or not a valid one.
+    """
+    if name in BUILT_IN:
+        text = resources.files("robustbench_rad.profiles").joinpath(f"{name}.toml").read_text("utf-8")
+    else:
+        path = base / name
+        if path.suffix != ".toml" or not path.is_file():
+            raise PlanError(f"profile {name!r}: neither built in nor a file", hint=suggestion(name, BUILT_IN))
+        text = path.read_text("utf-8")
+    try:
+        return ProfileFile.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise PlanError(f"profile {name}: not valid TOML: {error}") from error
+    except ValidationError as error:
+        raise PlanError("\n".join(f"profile {name}: {line}" for line in explain(error, ProfileFile))) from error
+
+
+def effective_profile(plan: Plan) -> Profile:
+    """Merge a plan's ``[checks]`` into its profile.
+
+    ``"check.id" = false`` leaves a check out (it then counts as missing); a table overrides key by key; a check the profile
+    does not hold is added.
+
+    Raises:
+        PlanError: Unknown check.
+    """
+    file = read_profile(plan.profile, base=plan.base)
+    tables = {id: dict(table) for id, table in file.checks.items()}
+    left_out = set()
+    for id, override in plan.checks.items():
+        if override is False:
+            left_out.add(id)
+        elif override is not True:
+            tables[id] = {**tables.get(id, {}), **override}
+        else:
+            tables.setdefault(id, {})
+    checks = [_spec(id, table, profiled=id in file.checks) for id, table in tables.items() if id not in left_out]
+    return Profile(
+        name=file.name,
+        version=file.version,
+        sha256=digest(file.model_dump(mode="json")),
+        minimum_auroc=file.minimum_auroc,
+        weights={domain: section.weight for domain, section in file.domains.items()},
+        checks=tuple(checks),
+    )
+
+
+def _spec(id: str, table: Mapping[str, Any], *, profiled: bool) -> CheckSpec:
+    from robustbench_rad.checks import defaults
+
+    default = defaults(id)  # raises PlanError for an unknown check
+    return CheckSpec(
+        id=id,
+        domain=default.domain,
+        options={key: value for key, value in table.items() if key not in POLICY_KEYS},
+        tolerance=_by_quantity(id, "tolerance", table.get("tolerance", default.tolerance)),
+        critical_harm=_by_quantity(id, "critical_harm", table.get("critical_harm", default.critical_harm)),
+        critical=bool(table.get("critical", False)),
+        profiled=profiled,
+    )
+
+
+def _by_quantity(id: str, key: str, value: object) -> dict[str, float]:
+    table = value if isinstance(value, Mapping) else {"": value}
+    for name, number in table.items():
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise PlanError(f"[checks.{id!r}] {key}: expected a number, got {number!r} for {name or 'the check'}")
+    return {str(name): float(number) for name, number in table.items()}

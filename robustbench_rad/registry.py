@@ -1,0 +1,145 @@
+"""The catalogue of conditions and checks, readable without importing torch.
+
+A condition registers itself with a decorator whose arguments are literals::
+
+    @register(id="shift.ct.dose", version=1, space="physical", domain="acquisition-shift", ...)
+    class CtDose(Condition): ...
+
+The catalogue reads these literals from the source by parsing it, so ``--help``, ``list`` and the pytest plugin stay
+light; the implementation is imported when it is used. Third parties add entry points in the groups
+``robustbench_rad.attacks``, ``robustbench_rad.shifts``, ``robustbench_rad.checks``, ``robustbench_rad.loaders`` and
+``robustbench_rad.reporters``: name = id, value = ``module:Class``.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from robustbench_rad.errors import PlanError, suggestion
+
+if TYPE_CHECKING:
+    from robustbench_rad.conditions import Condition
+
+PACKAGES = (
+    "robustbench_rad.attacks",
+    "robustbench_rad.shifts",
+    "robustbench_rad.shortcuts",
+    "robustbench_rad.saliency",
+)
+ENTRY_POINT_GROUPS = ("robustbench_rad.attacks", "robustbench_rad.shifts", "robustbench_rad.checks")
+ALL_MODALITIES = ("CR", "CT", "DX", "MG", "MR", "US")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What is known of a condition without importing it."""
+
+    id: str
+    version: int
+    space: str
+    domain: str
+    summary: str
+    module: str
+    name: str
+    kind: str = "physical"
+    modalities: tuple[str, ...] = ALL_MODALITIES
+    reference: str = ""
+    unit: str = ""
+
+    def load(self) -> type[Condition]:
+        """Import the implementation."""
+        loaded: type[Condition] = getattr(importlib.import_module(self.module), self.name)
+        return loaded
+
+
+def register(
+    *,
+    id: str,
+    version: int,
+    space: str,
+    domain: str,
+    kind: str = "physical",
+    modalities: tuple[str, ...] = ALL_MODALITIES,
+    reference: str = "",
+    unit: str = "",
+) -> Callable[[type[Any]], type[Any]]:
+    """Give a condition its identity; every argument must be a literal.
+
+    Args:
+        id: Stable kebab-case id, e.g. ``attack.pgd-linf``.
+        version: Raised whenever the numbers it gives change; part of every seed and record.
+        space: ``physical`` or ``display``.
+        domain: ``adversarial``, ``acquisition-shift``, ``shortcut`` or ``saliency``.
+        kind: ``physical``, ``emulated``, ``approximate`` or ``categorical``.
+        modalities: DICOM modality codes it has meaning for.
+        reference: Authors, year, DOI.
+        unit: Unit of its levels.
+    """
+    from robustbench_rad.conditions import Space
+
+    del domain, kind, modalities, reference, unit  # read from the source by the catalogue
+
+    def name(cls: type[Any]) -> type[Any]:
+        cls.id, cls.version, cls.space = id, version, Space(space)
+        return cls
+
+    return name
+
+
+@cache
+def catalogue() -> dict[str, Entry]:
+    """All conditions by id, sorted."""
+    found = {entry.id: entry for package in PACKAGES for entry in _scan(package)}
+    for entry in _third_party():
+        found.setdefault(entry.id, entry)
+    return dict(sorted(found.items()))
+
+
+def entry(id: str) -> Entry:
+    """The catalogue entry of ``id``.
+
+    Raises:
+        PlanError: No such condition; the nearest id is named.
+    """
+    known = catalogue()
+    if id not in known:
+        raise PlanError(f"unknown check {id!r}", hint=suggestion(id, known))
+    return known[id]
+
+
+def _scan(package: str) -> Iterator[Entry]:
+    spec = importlib.util.find_spec(package)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        for path in sorted(Path(folder).glob("*.py")):
+            if not path.name.startswith("_"):
+                yield from _read(path.read_text("utf-8"), f"{package}.{path.stem}")
+
+
+def _read(source: str, module: str) -> Iterator[Entry]:
+    for node in ast.parse(source).body:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        for call in node.decorator_list:
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "register":
+                literals = {str(key.arg): ast.literal_eval(key.value) for key in call.keywords}
+                summary = (ast.get_docstring(node) or "").partition("\n")[0]
+                yield Entry(summary=summary, module=module, name=node.name, **literals)
+
+
+def _third_party() -> Iterator[Entry]:
+    for group in ENTRY_POINT_GROUPS:
+        for point in entry_points(group=group):
+            spec = importlib.util.find_spec(point.module)
+            if spec is None or spec.origin is None:
+                continue
+            for found in _read(Path(spec.origin).read_text("utf-8"), point.module):
+                if found.id == point.name:
+                    yield found

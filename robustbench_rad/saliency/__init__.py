@@ -1,0 +1,1 @@
+"""Saliency maps and the checks that say whether they can be believed."""

@@ -1,0 +1,163 @@
+"""Scores of an audit: two tables, and how a chunk of them lies on disk.
+
+ScoreTable: case × column → margin, a column being (condition, level, finding). MeasurementTable: case × quantity → value.
+A chunk file is an NPZ without pickle, written to a temporary name, fsynced and renamed; reading it back checks its hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustbench_rad.errors import RunFolderError
+
+CLEAN = "clean"
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Column:
+    """What a column of margins belongs to."""
+
+    condition: str
+    level: str
+    finding: str
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Quantity:
+    """What a column of measurements belongs to."""
+
+    condition: str
+    name: str
+    level: str = ""
+    finding: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """Scores of a run of cases.
+
+    Attributes:
+        cases: N case ids.
+        columns: C columns of margins.
+        margins: ``(N, C)`` float32; NaN where not evaluated.
+        quantities: Q columns of measurements.
+        values: ``(N, Q)`` float32; NaN where not measured.
+        passes: Counted forward and backward passes per condition.
+    """
+
+    cases: tuple[str, ...]
+    columns: tuple[Column, ...]
+    margins: Floats
+    quantities: tuple[Quantity, ...]
+    values: Floats
+    passes: dict[str, tuple[int, int]]
+    full_search: tuple[tuple[str, str], ...] = ()
+
+    def write(self, path: Path) -> None:
+        """Write atomically: temporary name, fsync, rename."""
+        header = {
+            "cases": self.cases,
+            "columns": [[c.condition, c.level, c.finding] for c in self.columns],
+            "quantities": [[q.condition, q.name, q.level, q.finding] for q in self.quantities],
+            "passes": self.passes,
+            "full_search": self.full_search,
+        }
+        buffer = io.BytesIO()
+        text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+        np.savez(buffer, header=text, margins=self.margins, values=self.values)
+        payload = buffer.getvalue()
+        write_atomic(path, hashlib.sha256(payload).digest() + payload)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read and verify a chunk file.
+
+        Raises:
+            RunFolderError: The file is damaged; says which one to delete.
+        """
+        try:
+            raw = path.read_bytes()
+            digest, payload = raw[:32], raw[32:]
+            if hashlib.sha256(payload).digest() != digest:
+                raise ValueError("its hash does not match its content")
+            with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
+                header = json.loads(arrays["header"].tobytes())
+                margins, values = arrays["margins"], arrays["values"]
+        except (OSError, ValueError, KeyError) as error:
+            raise RunFolderError(
+                f"{path}: damaged chunk: {error}", hint="Delete this file and run the same command again."
+            ) from error
+        return cls(
+            cases=tuple(header["cases"]),
+            columns=tuple(Column(condition=a, level=b, finding=c) for a, b, c in header["columns"]),
+            margins=margins,
+            quantities=tuple(Quantity(condition=a, name=b, level=c, finding=d) for a, b, c, d in header["quantities"]),
+            values=values,
+            passes={key: (int(f), int(b)) for key, (f, b) in header["passes"].items()},
+            full_search=tuple((a, b) for a, b in header["full_search"]),
+        )
+
+
+def write_atomic(path: Path, payload: bytes) -> None:
+    """Write ``payload`` so that a reader sees the old file or the whole new one, also after a power cut."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(payload)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreTable:
+    """All margins of an audit, and all measurements, in the order of the case table."""
+
+    cases: tuple[str, ...]
+    columns: dict[Column, Floats]
+    quantities: dict[Quantity, Floats]
+    full_search: frozenset[tuple[str, str]] = frozenset()
+
+    @classmethod
+    def join(cls, chunks: Iterable[Chunk], order: Sequence[str]) -> Self:
+        """Join chunks and put the cases in ``order``; a column absent from a chunk is NaN there."""
+        parts = list(chunks)
+        row = {case: index for index, case in enumerate(order)}
+        columns: dict[Column, Floats] = {}
+        quantities: dict[Quantity, Floats] = {}
+        for part in parts:
+            index = np.array([row[case] for case in part.cases], dtype=np.int64)
+            for position, column in enumerate(part.columns):
+                _slot(columns, column, len(order))[index] = part.margins[:, position]
+            for position, quantity in enumerate(part.quantities):
+                _slot(quantities, quantity, len(order))[index] = part.values[:, position]
+        full = frozenset(pair for part in parts for pair in part.full_search)
+        return cls(cases=tuple(order), columns=columns, quantities=quantities, full_search=full)
+
+    def margins(self, condition: str, level: str, finding: str) -> Floats:
+        """Margins of one column in case order; NaN everywhere when it was never evaluated."""
+        key = Column(condition=condition, level=level, finding=finding)
+        return self.columns.get(key, np.full(len(self.cases), np.nan, np.float32))
+
+    def clean(self, finding: str) -> Floats:
+        """Margins of the unaltered images."""
+        return self.margins(CLEAN, "", finding)
+
+    def measured(self, condition: str, name: str, level: str = "", finding: str = "") -> Floats:
+        """Values of one quantity in case order; NaN everywhere when it was never measured."""
+        key = Quantity(condition=condition, name=name, level=level, finding=finding)
+        return self.quantities.get(key, np.full(len(self.cases), np.nan, np.float32))
+
+
+def _slot(table: dict[Any, Floats], key: Column | Quantity, length: int) -> Floats:
+    return table.setdefault(key, np.full(length, np.nan, np.float32))

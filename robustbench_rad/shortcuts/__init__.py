@@ -1,0 +1,1 @@
+"""Shortcut images and probes: does the model look at the anatomy?"""

@@ -1,0 +1,1 @@
+"""Estimators with honest intervals; knows nothing of models, images or plans."""

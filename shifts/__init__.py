@@ -1,0 +1,1 @@
+"""Acquisition shifts in physical units, one file per family, in physical space."""
