@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 
 from robustbench_rad.errors import PlanError, suggestion
 from robustbench_rad.plan import Plan, Section, digest, explain
+from robustbench_rad.registry import catalogue
 from robustbench_rad.result import Domain
 
 BUILT_IN = ("quick", "standard", "full")
@@ -35,6 +36,7 @@ class CheckSpec:
         critical_harm: Δ per harm quantity, likewise.
         critical: Whether failing it caps the score.
         profiled: Whether the profile itself holds it (checks a plan adds can only lower a score).
+        enabled: False when the plan leaves it out; it then counts as missing, with 0 points.
     """
 
     id: str
@@ -44,6 +46,7 @@ class CheckSpec:
     critical_harm: Mapping[str, float]
     critical: bool
     profiled: bool = True
+    enabled: bool = True
 
     def delta(self, quantity: str) -> float:
         """Tolerance δ of a harm quantity, e.g. ``auroc``."""
@@ -89,7 +92,7 @@ class Profile:
     @property
     def measurement(self) -> dict[str, Any]:
         """What is run: options of every check."""
-        return {check.id: dict(check.options) for check in self.checks}
+        return {check.id: dict(check.options) for check in self.checks if check.enabled}
 
     @property
     def policy(self) -> dict[str, Any]:
@@ -128,8 +131,8 @@ def read_profile(name: str, *, base: Path = Path()) -> ProfileFile:
 def effective_profile(plan: Plan) -> Profile:
     """Merge a plan's ``[checks]`` into its profile.
 
-    ``"check.id" = false`` leaves a check out (it then counts as missing); a table overrides key by key; a check the profile
-    does not hold is added.
+    ``"check.id" = false`` leaves a check out (it then counts as missing); a table overrides key by key; a check the
+    profile does not hold is added. Checks that have no meaning for the modality are no part of the effective profile.
 
     Raises:
         PlanError: Unknown check.
@@ -144,7 +147,11 @@ def effective_profile(plan: Plan) -> Profile:
             tables[id] = {**tables.get(id, {}), **override}
         else:
             tables.setdefault(id, {})
-    checks = [_spec(id, table, profiled=id in file.checks) for id, table in tables.items() if id not in left_out]
+    checks = [
+        _spec(id, table, profiled=id in file.checks, enabled=id not in left_out)
+        for id, table in tables.items()
+        if id in plan.checks or _has_meaning(id, plan.data.modality)
+    ]
     return Profile(
         name=file.name,
         version=file.version,
@@ -155,7 +162,12 @@ def effective_profile(plan: Plan) -> Profile:
     )
 
 
-def _spec(id: str, table: Mapping[str, Any], *, profiled: bool) -> CheckSpec:
+def _has_meaning(id: str, modality: str) -> bool:
+    known = catalogue()
+    return id not in known or modality in known[id].modalities
+
+
+def _spec(id: str, table: Mapping[str, Any], *, profiled: bool, enabled: bool) -> CheckSpec:
     from robustbench_rad.checks import defaults
 
     default = defaults(id)  # raises PlanError for an unknown check
@@ -167,12 +179,14 @@ def _spec(id: str, table: Mapping[str, Any], *, profiled: bool) -> CheckSpec:
         critical_harm=_by_quantity(id, "critical_harm", table.get("critical_harm", default.critical_harm)),
         critical=bool(table.get("critical", False)),
         profiled=profiled,
+        enabled=enabled,
     )
 
 
 def _by_quantity(id: str, key: str, value: object) -> dict[str, float]:
-    table = value if isinstance(value, Mapping) else {"": value}
-    for name, number in table.items():
+    numbers: dict[str, float] = {}
+    for name, number in (value if isinstance(value, Mapping) else {"": value}).items():
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise PlanError(f"[checks.{id!r}] {key}: expected a number, got {number!r} for {name or 'the check'}")
-    return {str(name): float(number) for name, number in table.items()}
+        numbers[str(name)] = float(number)
+    return numbers

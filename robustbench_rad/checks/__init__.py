@@ -1,0 +1,109 @@
+"""What turns scores into a judgement: one module per check family; the table below says which and with what defaults.
+
+Numbers are the defaults of ``tolerance`` (δ) and ``critical_harm`` (Δ); a profile or a plan may declare others. Where a check
+measures several harms, they are named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from robustbench_rad.errors import PlanError, suggestion
+from robustbench_rad.result import Domain
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckDefaults:
+    """Defaults of a check, and the module that judges it.
+
+    Attributes:
+        domain: Family it belongs to.
+        judge: Module with a function ``judge(context, check)``.
+        summary: What is judged, one sentence.
+        tolerance: δ, one number or one per harm.
+        critical_harm: Δ, likewise.
+        condition: Whether a condition of the same id makes its images.
+    """
+
+    domain: Domain
+    judge: str
+    summary: str
+    tolerance: float | Mapping[str, float]
+    critical_harm: float | Mapping[str, float]
+    condition: bool = True
+
+
+# 0.05 AUROC: the clinically relevant difference of a multi-stratum commercial chest study (Seah et al. 2021,
+# doi:10.1016/S2589-7500(21)00106-0). 0.10 at the operating point: a model of sensitivity 0.85 that falls to 0.75 misses
+# two thirds more cases.
+_SHIFT = CheckDefaults(
+    domain=Domain.ACQUISITION_SHIFT,
+    judge="robustbench_rad.checks.acquisition_shift",
+    summary="Loss of AUROC, sensitivity and specificity under the shift, paired with the clean images.",
+    tolerance={"auroc": 0.05, "sensitivity": 0.10, "specificity": 0.10},
+    critical_harm={"auroc": 0.15, "sensitivity": 0.30, "specificity": 0.30},
+)
+_ATTACK = CheckDefaults(
+    domain=Domain.ADVERSARIAL,
+    judge="robustbench_rad.checks.adversarial",
+    summary="Share of correct calls that the attack flips, per clinical direction.",
+    tolerance=0.30,
+    critical_harm=0.90,
+)
+_OWN: dict[str, CheckDefaults] = {
+    "clean.performance": CheckDefaults(
+        domain=Domain.CLEAN,
+        judge="robustbench_rad.checks.clean",
+        summary="AUROC, sensitivity and specificity against what the release claims.",
+        tolerance=0.0,
+        critical_harm=0.10,
+        condition=False,
+    ),
+    "shortcut.masked-anatomy": CheckDefaults(
+        domain=Domain.SHORTCUT,
+        judge="robustbench_rad.checks.masked_anatomy",
+        summary="AUROC that is left when the anatomy is replaced by the mean image, above what its shape explains.",
+        tolerance=0.05,
+        critical_harm=0.20,
+    ),
+    # Without a confirming intervention a score that depends on the scanner is a matter of robustness, not a shortcut.
+    "shortcut.scanner-dependence": CheckDefaults(
+        domain=Domain.ACQUISITION_SHIFT,
+        judge="robustbench_rad.checks.scanner_dependence",
+        summary="How well the score tells the scanner among cases of the same label.",
+        tolerance=0.05,
+        critical_harm=0.20,
+        condition=False,
+    ),
+    "saliency.parameter-randomisation": CheckDefaults(
+        domain=Domain.SALIENCY,
+        judge="robustbench_rad.checks.parameter_randomisation",
+        summary="Similarity of saliency maps of the trained and a fully randomised model.",
+        tolerance=0.30,
+        critical_harm=0.80,
+    ),
+}
+
+
+def defaults(id: str) -> CheckDefaults:
+    """Defaults of a check.
+
+    Raises:
+        PlanError: No such check; the nearest id is named.
+    """
+    from robustbench_rad.registry import catalogue
+
+    if id in _OWN:
+        return _OWN[id]
+    known = catalogue()
+    if id in known and known[id].domain in (Domain.ACQUISITION_SHIFT, Domain.ADVERSARIAL):
+        return _SHIFT if known[id].domain == Domain.ACQUISITION_SHIFT else _ATTACK
+    raise PlanError(f"[checks]: unknown check {id!r}", hint=suggestion(id, [*known, *_OWN]))
+
+
+def all_checks() -> dict[str, CheckDefaults]:
+    """Every check by id, sorted."""
+    from robustbench_rad.registry import catalogue
+
+    return {id: defaults(id) for id in sorted({*catalogue(), *_OWN})}

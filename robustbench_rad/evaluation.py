@@ -1,0 +1,213 @@
+"""The pass: every condition on every case, chunk by chunk, while the images of the chunk are in memory.
+
+What lies on disk afterwards does not depend on batch size, chunk size, order of cases, number of workers or resumption:
+randomness comes from one seed per case, and rows of a batch do not depend on each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from robustbench_rad.conditions import Applied, Batch, Condition, Measurement, Space, State, Variant
+from robustbench_rad.errors import ModelError, RobustbenchRadError
+from robustbench_rad.masks import resize_mask
+from robustbench_rad.query import CountingQuery
+from robustbench_rad.scores import CLEAN, Chunk, Column, Floats, Quantity
+from robustbench_rad.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from robustbench_rad.cases import Case
+    from robustbench_rad.classifier import Classifier
+    from robustbench_rad.progress import Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluator:
+    """Everything the pass needs, the same for every chunk.
+
+    Attributes:
+        classifier: The model under audit.
+        conditions: What is done to the images.
+        states: What conditions have learned from the whole set, by condition id.
+        modality: DICOM modality code.
+        seed: The audit's seed.
+        batch_size: Cases a condition is given at once; never changes a number.
+        query: How the model is asked.
+    """
+
+    classifier: Classifier
+    conditions: Sequence[Condition]
+    states: Mapping[str, State | None]
+    modality: str
+    seed: int
+    batch_size: int
+    query: CountingQuery
+    progress: Progress
+
+    def display_batch(self, cases: Sequence[Case]) -> Batch:
+        """Bring cases of any shape to one display batch; clean margins are not yet known."""
+        planes = [self._display(case) for case in cases]
+        anatomy = _stack_masks(
+            [None if c.anatomy is None else resize_mask(c.anatomy, self.classifier.input) for c in cases]
+        )
+        return self._batch(cases, images=torch.stack(planes), space=Space.DISPLAY, anatomy=anatomy)
+
+    def _display(self, case: Case) -> Tensor:
+        return self.classifier.display(case.image.unsqueeze(0).to(self.classifier.device))[0]
+
+    def _batch(self, cases: Sequence[Case], *, images: Tensor, space: Space, anatomy: Tensor | None) -> Batch:
+        device = self.classifier.device
+        axes = images.ndim - 2
+        spacing = [case.spacing_mm or (float("nan"),) * axes for case in cases]
+        return Batch(
+            images=images.to(device),
+            labels=torch.tensor([case.record.labels for case in cases], dtype=torch.float32, device=device),
+            case_ids=tuple(case.record.case_id for case in cases),
+            patient_ids=tuple(case.record.patient_id for case in cases),
+            seeds=tuple(derive_seed(self.seed, case.record.case_id) for case in cases),
+            space=space,
+            unit=cases[0].unit if space is Space.PHYSICAL else None,
+            modality=self.modality,
+            spacing_mm=torch.tensor(spacing, dtype=torch.float32, device=device),
+            anatomy=None if anatomy is None else anatomy.to(device),
+            stored_bits=cases[0].stored_bits,
+            metadata=tuple(case.record.metadata for case in cases),
+        )
+
+    def chunk(self, cases: Sequence[Case]) -> Chunk:
+        """Evaluate every condition on these cases.
+
+        Raises:
+            ModelError: The model gave NaN or infinity on an unaltered image; names the case.
+        """
+        table = _Table(cases=tuple(case.record.case_id for case in cases), findings=self.classifier.findings)
+        display = self.display_batch(cases)
+        clean = self._clean(display)
+        table.add(CLEAN, "", clean, np.arange(len(cases), dtype=np.int64))
+        for condition in self.conditions:
+            self.progress.condition(condition.id)
+            before = (self.query.forwards, self.query.backwards)
+            for rows, batch in self._batches(condition.space, cases, display, clean):
+                self._apply(condition, batch, rows, table)
+            table.passes[condition.id] = (self.query.forwards - before[0], self.query.backwards - before[1])
+        return table.chunk()
+
+    def _clean(self, display: Batch) -> Tensor:
+        margins = self.query.margins(display.images)
+        bad = (~margins.isfinite()).any(1).nonzero().flatten().tolist()
+        if bad:
+            names = ", ".join(display.case_ids[row] for row in bad[:5])
+            raise ModelError(
+                f"model output: expected finite numbers, got NaN or infinity on {len(bad)} case(s): {names}",
+                hint="Check the input range and normalisation in [model.input], or the model in full precision.",
+            )
+        return margins
+
+    def _batches(
+        self, space: Space, cases: Sequence[Case], display: Batch, clean: Tensor
+    ) -> Iterator[tuple[list[int], Batch]]:
+        """Batches in the condition's space with their row numbers in the chunk; equal shapes together."""
+        for rows in self._rows(space, cases):
+            if space is Space.DISPLAY:
+                batch = display.select(torch.tensor(rows, device=display.device))
+                batch = replace(batch, stored_bits=cases[rows[0]].stored_bits)
+            else:
+                batch = self._physical_batch([cases[row] for row in rows])
+            yield rows, replace(batch, clean_margins=clean[rows])
+
+    def _rows(self, space: Space, cases: Sequence[Case]) -> Iterator[list[int]]:
+        """Row numbers of one batch after the other: equal bit depth, in physical space equal shape, at most batch_size."""
+        groups: dict[tuple[object, ...], list[int]] = {}
+        for row, case in enumerate(cases):
+            shape = () if space is Space.DISPLAY else (*case.image.shape, case.unit)
+            groups.setdefault((case.stored_bits, *shape), []).append(row)
+        for group in groups.values():
+            for start in range(0, len(group), self.batch_size):
+                yield group[start : start + self.batch_size]
+
+    def _physical_batch(self, cases: Sequence[Case]) -> Batch:
+        images = torch.stack([case.image for case in cases])
+        anatomy = _stack_masks([case.anatomy for case in cases])
+        return self._batch(cases, images=images, space=Space.PHYSICAL, anatomy=anatomy)
+
+    def _apply(self, condition: Condition, batch: Batch, rows: list[int], table: _Table) -> None:
+        applied = self.applied(condition, batch)
+        where = np.asarray(rows, dtype=np.int64)
+        for variant in applied.variants:
+            if variant.full_search:
+                table.full_search.add((condition.id, variant.level.name))
+            table.add(condition.id, variant.level.name, self._margins(condition, variant, batch), where)
+        for measurement in applied.measurements:
+            table.measure(condition.id, measurement, where)
+
+    def applied(self, condition: Condition, batch: Batch) -> Applied:
+        """Apply one condition to one batch."""
+        return condition.apply(batch, self.query, self.states.get(condition.id))
+
+    def _margins(self, condition: Condition, variant: Variant, batch: Batch) -> Tensor:
+        margins = variant.margins
+        if margins is None:
+            if variant.images is None:
+                raise RobustbenchRadError(f"{condition.id}: a level came back with neither images nor margins")
+            physical = condition.space is Space.PHYSICAL
+            margins = self.query.margins(self.classifier.display(variant.images) if physical else variant.images)
+        if variant.applicable is not None:
+            margins = margins.masked_fill(~variant.applicable.to(margins.device)[:, None], float("nan"))
+        return margins
+
+
+def _stack_masks(masks: Sequence[Tensor | None]) -> Tensor | None:
+    """Stack masks; a case without one has an empty mask. None when no case has one."""
+    known = [mask for mask in masks if mask is not None]
+    if not known:
+        return None
+    return torch.stack([torch.zeros_like(known[0]) if mask is None else mask for mask in masks])
+
+
+@dataclass
+class _Table:
+    """Columns of a chunk while it is being filled."""
+
+    cases: tuple[str, ...]
+    findings: tuple[str, ...]
+    columns: dict[Column, Floats] = field(default_factory=dict)
+    quantities: dict[Quantity, Floats] = field(default_factory=dict)
+    passes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    full_search: set[tuple[str, str]] = field(default_factory=set)
+
+    def add(self, condition: str, level: str, margins: Tensor, rows: NDArray[np.int64]) -> None:
+        values = margins.detach().float().cpu().numpy()
+        for k, finding in enumerate(self.findings):
+            column = Column(condition=condition, level=level, finding=finding)
+            self.columns.setdefault(column, self._empty())[rows] = values[:, k]
+
+    def measure(self, condition: str, measured: Measurement, rows: NDArray[np.int64]) -> None:
+        quantity = Quantity(condition=condition, name=measured.quantity, level=measured.level, finding=measured.finding)
+        values = measured.values.detach().float().cpu().numpy()
+        self.quantities.setdefault(quantity, self._empty())[rows] = values
+
+    def chunk(self) -> Chunk:
+        columns, quantities = sorted(self.columns), sorted(self.quantities)
+        return Chunk(
+            cases=self.cases,
+            columns=tuple(columns),
+            margins=_side_by_side([self.columns[column] for column in columns], len(self.cases)),
+            quantities=tuple(quantities),
+            values=_side_by_side([self.quantities[quantity] for quantity in quantities], len(self.cases)),
+            passes=self.passes,
+            full_search=tuple(sorted(self.full_search)),
+        )
+
+    def _empty(self) -> Floats:
+        return np.full(len(self.cases), np.nan, np.float32)
+
+
+def _side_by_side(columns: Sequence[Floats], rows: int) -> Floats:
+    return np.stack(columns, axis=1) if columns else np.empty((rows, 0), np.float32)

@@ -1,0 +1,91 @@
+"""Asking the model: counted, chunked to what memory allows, with gradients of the image only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from robustbench_rad.errors import ModelError
+
+if TYPE_CHECKING:
+    from robustbench_rad.classifier import Classifier
+
+
+class CountingQuery:
+    """The harness's :class:`~robustbench_rad.conditions.ModelQuery`.
+
+    Rows are sent to the model at most ``rows`` at a time. When a device runs out of memory the number is halved for the
+    rest of the run and the same rows are asked again; the numbers do not change, because rows do not depend on each other.
+
+    Attributes:
+        forwards: Rows that went forward so far.
+        backwards: Rows that went backward so far.
+    """
+
+    def __init__(self, classifier: Classifier, *, rows: int = 256) -> None:
+        self.classifier = classifier
+        self.findings = classifier.findings
+        self.rows = rows
+        self.forwards = 0
+        self.backwards = 0
+
+    def margins(self, display: Tensor) -> Tensor:
+        """Margins ``(N, K)`` float32, without gradient."""
+
+        def ask(part: Tensor) -> tuple[Tensor]:
+            with torch.no_grad():
+                return (self.classifier.margins(part),)
+
+        (margins,) = self._by_rows(ask, display)
+        self.forwards += len(display)
+        return margins
+
+    def margins_and_gradient(self, display: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Margins ``(N, K)`` and the gradient of ``(margins * weights).sum()`` with respect to ``display``."""
+
+        def ask(part: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+            image = part.detach().requires_grad_(True)
+            with torch.enable_grad():
+                margins = self.classifier.margins(image)
+                if not margins.requires_grad:  # the graph is cut: an argmax, a rounding, a detour through NumPy
+                    return margins.detach(), torch.zeros_like(image)
+                (gradient,) = torch.autograd.grad((margins * weight).sum(), image, allow_unused=True)
+            return margins.detach(), torch.zeros_like(image) if gradient is None else gradient
+
+        margins, gradient = self._by_rows(ask, display, weights)
+        self.forwards += len(display)
+        self.backwards += len(display)
+        return margins, gradient
+
+    def _by_rows(self, ask: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> tuple[Tensor, ...]:
+        if len(inputs[0]) <= self.rows:
+            answer = self._try(ask, inputs)
+            if answer is not None:
+                return answer
+        parts: list[tuple[Tensor, ...]] = []
+        start = 0
+        while start < len(inputs[0]):
+            answer = self._try(ask, tuple(value[start : start + self.rows] for value in inputs))
+            if answer is not None:
+                start += len(answer[0])
+                parts.append(answer)
+        return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+
+    def _try(self, ask: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        """Ask once; on out-of-memory halve ``rows`` and answer None."""
+        try:
+            return ask(*inputs)
+        except torch.OutOfMemoryError as error:
+            rows = len(inputs[0])
+            if rows == 1:
+                raise ModelError(
+                    "the device has too little memory for one image",
+                    hint="Free the device, or run with --device cpu.",
+                ) from error
+        self.rows = max(1, rows // 2)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return None
