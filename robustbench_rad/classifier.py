@@ -1,7 +1,8 @@
 """Any trained classifier behind one face: images in, margins at the locked operating point out.
 
-The margin of a finding is its log-odds minus the log-odds of its locked threshold; the finding is called when the margin is
-at least 0. Attacks, shifts and statistics work on margins only, so one-logit, multi-label and softmax heads look the same.
+The margin of a finding is its log-odds minus the log-odds of its locked threshold; the finding is called when the
+margin is at least 0. Attacks, shifts and statistics work on margins only, so one-logit, multi-label and softmax heads
+look the same.
 """
 
 from __future__ import annotations
@@ -11,16 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from robustbench_rad.errors import ModelError
-
-if TYPE_CHECKING:
-    from torch.utils.hooks import RemovableHandle
 
 
 class Head(StrEnum):
@@ -115,14 +113,20 @@ def _fit_aspect(images: Tensor, size: tuple[int, ...], resize: Resize) -> tuple[
 
 def _interpolate(images: Tensor, size: tuple[int, ...], spec: InputSpec) -> Tensor:
     if images.ndim == 5:
-        mode = "trilinear" if spec.interpolation != "nearest" else "nearest"
-        align = None if mode == "nearest" else False
-        return functional.interpolate(images, size=size, mode=mode, align_corners=align)
+        return _interpolate_volume(images, size, spec)
     if spec.interpolation == "nearest":
         return functional.interpolate(images, size=size, mode="nearest")
     return functional.interpolate(
         images, size=size, mode=spec.interpolation, align_corners=False, antialias=spec.antialias
     )
+
+
+def _interpolate_volume(images: Tensor, size: tuple[int, ...], spec: InputSpec) -> Tensor:
+    """Within slices first, then across them: torch has no antialiased or cubic interpolation of volumes."""
+    n, channels, depth = images.shape[:3]
+    planes = _interpolate(images.flatten(0, 1).flatten(0, 1)[:, None], size[1:], spec)
+    columns = planes.reshape(n * channels, 1, depth, size[1] * size[2])
+    return _interpolate(columns, (size[0], size[1] * size[2]), spec).reshape(n, channels, *size)
 
 
 def _centre(images: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -142,8 +146,9 @@ class HeadSpec:
         kind: Sigmoid, softmax or one logit.
         outputs: Logits or probabilities.
         findings: K names.
-        groups: For softmax: per finding the indices of its classes.
-        classes: For softmax: number of classes.
+        groups: For softmax: per finding the indices of its classes. For sigmoid: per finding the index of its output;
+            none when the outputs are the findings, in that order.
+        classes: Number of outputs, when it is not the number of findings.
         thresholds: K locked operating points on the probability scale; NaN: the largest class decides.
     """
 
@@ -157,7 +162,7 @@ class HeadSpec:
     @property
     def width(self) -> int:
         """Number of outputs the model must have."""
-        return self.classes if self.kind is Head.SOFTMAX else len(self.findings)
+        return self.classes or len(self.findings)
 
     def log_odds(self, outputs: Tensor) -> Tensor:
         """Log-odds ``(N, K)`` of the findings from raw outputs ``(N, width)``.
@@ -166,6 +171,8 @@ class HeadSpec:
         ``logsumexp(z over the group) - logsumexp(z over the rest)``.
         """
         if self.kind is not Head.SOFTMAX:
+            if self.groups:
+                outputs = outputs[:, [index for group in self.groups for index in group]]
             return outputs if self.outputs is Outputs.LOGITS else _logit(outputs)
         scores = outputs if self.outputs is Outputs.LOGITS else outputs.clamp_min(1e-12).log()
         return torch.stack([_group_log_odds(scores, group) for group in self.groups], dim=1)
@@ -206,6 +213,14 @@ def _logit_float(p: float) -> float:
     return p if math.isnan(p) else math.log(p) - math.log1p(-p)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Caveat:
+    """Something a reader of the report must know about the model: shown by the preflight as a warning."""
+
+    name: str
+    detail: str
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Classifier:
     """A module with its input and head declared.
@@ -217,6 +232,7 @@ class Classifier:
         device: Where it lives.
         hookable: False for TorchScript and exported programs: no features, no Grad-CAM.
         weights_sha256: Hash of the weights file (or of the parameters), for the record.
+        caveats: What was assumed when it was loaded.
     """
 
     module: nn.Module
@@ -225,6 +241,7 @@ class Classifier:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     hookable: bool = True
     weights_sha256: str = ""
+    caveats: tuple[Caveat, ...] = ()
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -246,8 +263,9 @@ class Classifier:
         Raises:
             ModelError: The output is not a tensor (or a tuple, dict or object holding one) of the declared width.
         """
-        raw = _tensor_of(self.module(self.input.network(display)))
-        raw = raw.float().reshape(raw.shape[0], -1) if raw.ndim != 2 else raw.float()
+        raw = tensor_of(self.module(self.input.network(display))).float()
+        if raw.ndim != 2:
+            raw = raw.reshape(raw.shape[0] if raw.ndim else 1, -1)
         if raw.shape != (display.shape[0], self.head.width):
             raise ModelError(
                 f"model output: expected shape ({display.shape[0]}, {self.head.width}) for a {self.head.kind} head "
@@ -266,22 +284,21 @@ class Classifier:
         Raises:
             ModelError: The model gives no access to its layers, or has no last linear or convolution layer.
         """
-        layer = self.last_linear()
-        captured: list[Tensor] = []
+        captured: dict[bool, tuple[nn.Module, Tensor]] = {}  # the last layer of the head's width, and of any other
 
-        def capture(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            captured.append(inputs[0].detach())
+        def capture(layer: nn.Module, inputs: tuple[Any, ...], _output: object) -> None:
+            captured[_width(layer) == self.head.width] = (layer, inputs[0].detach())
 
-        handle: RemovableHandle = layer.register_forward_pre_hook(capture)
+        handles = [layer.register_forward_hook(capture) for layer in self._linear_layers()]
         try:
             with torch.no_grad():
                 self.outputs(display)
         finally:
-            handle.remove()
-        values = captured[-1].float()
-        while values.ndim > 2:
-            values = values.mean(-1) if isinstance(layer, nn.modules.conv._ConvNd) else values[:, 0]
-        return values
+            for handle in handles:
+                handle.remove()
+        if not captured:
+            raise _no_layers()
+        return _flat(*(captured.get(True) or captured[False]))
 
     def last_linear(self) -> nn.Module:
         """The layer whose outputs are the model's outputs.
@@ -289,18 +306,39 @@ class Classifier:
         Raises:
             ModelError: No access to layers, or none found.
         """
-        if self.hookable:
-            kinds = (nn.Linear, nn.modules.conv._ConvNd)
-            layers = [layer for layer in self.module.modules() if isinstance(layer, kinds)]
-            if layers:
-                return layers[-1]
-        raise ModelError(
-            "the model gives no access to its layers, so penultimate features cannot be read",
-            hint="Load it from a factory with weights instead of TorchScript or an exported program.",
-        )
+        layers = self._linear_layers()
+        fitting = [layer for layer in layers if _width(layer) == self.head.width]
+        return (fitting or layers)[-1]
+
+    def _linear_layers(self) -> list[nn.Module]:
+        kinds = (nn.Linear, nn.modules.conv._ConvNd)
+        layers: list[nn.Module] = [layer for layer in self.module.modules() if isinstance(layer, kinds)]
+        if not self.hookable or not layers:
+            raise _no_layers()
+        return layers
 
 
-def _tensor_of(output: object) -> Tensor:
+def _width(layer: nn.Module) -> int:
+    width = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+    return width if isinstance(width, int) else 0
+
+
+def _flat(layer: nn.Module, values: Tensor) -> Tensor:
+    """One row per case: averaged over positions before a convolution, the first (class) token before a linear layer."""
+    values = values.float()
+    if isinstance(layer, nn.modules.conv._ConvNd):
+        return values.flatten(2).mean(-1)
+    return values if values.ndim == 2 else values.flatten(1, -2)[:, 0]
+
+
+def _no_layers() -> ModelError:
+    return ModelError(
+        "the model gives no access to its layers, so penultimate features cannot be read",
+        hint="Load it from a factory with weights instead of TorchScript or an exported program.",
+    )
+
+
+def tensor_of(output: object) -> Tensor:
     """Find the tensor in what a model returned: a tensor, a tuple, a dict or an object with ``.logits``."""
     if isinstance(output, Tensor):
         return output
@@ -309,14 +347,15 @@ def _tensor_of(output: object) -> Tensor:
     if isinstance(output, Mapping):
         for key in ("logits", "out", "output", "probabilities"):
             if isinstance(output.get(key), Tensor):
-                return _tensor_of(output[key])
+                return tensor_of(output[key])
         tensors = [value for value in output.values() if isinstance(value, Tensor)]
         if len(tensors) == 1:
             return tensors[0]
     if isinstance(output, Sequence) and output and isinstance(output[0], Tensor):
         return output[0]
     raise ModelError(
-        f"model output: expected a tensor, a tuple, a dict with 'logits' or an object with .logits, got {type(output).__name__}",
+        "model output: expected a tensor, a tuple, a dict with 'logits' or an object with .logits, "
+        f"got {type(output).__name__}",
         hint="Wrap the model in a factory that returns one tensor of shape (N, outputs).",
     )
 
@@ -327,18 +366,29 @@ def untouched(module: nn.Module) -> Iterator[None]:
     modes = {name: child.training for name, child in module.named_modules()}
     gradients = {name: parameter.grad for name, parameter in module.named_parameters()}
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=_cuda_devices(module)):
         if any(modes.values()):
             module.eval()
+        for parameter in module.parameters():
+            parameter.grad = None  # a backward inside would otherwise add to the caller's gradient in place
         try:
             yield
         finally:
             for name, child in module.named_modules():
-                child.training = modes[name]
+                child.training = modes.get(name, child.training)
             for name, parameter in module.named_parameters():
-                parameter.grad = gradients[name]
-            with torch.no_grad():
-                for name, buffer in module.named_buffers():
-                    if not torch.equal(buffer, buffers[name]):
-                        buffer.copy_(buffers[name])
+                parameter.grad = gradients.get(name)
+            _restore(module, buffers)
+
+
+def _restore(module: nn.Module, buffers: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, buffer in module.named_buffers():
+            if name in buffers and not torch.equal(buffer, buffers[name]):
+                buffer.copy_(buffers[name])
+
+
+def _cuda_devices(module: nn.Module) -> list[int]:
+    """CUDA devices the module lives on; asking for others would start them."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return sorted({tensor.get_device() for tensor in tensors if tensor.is_cuda})

@@ -1,7 +1,7 @@
 """The plan: what is audited, on which cases, under which profile. One TOML file, strictly validated.
 
-An unknown key is an error that suggests the nearest known one; a wrong value names file, key, what was expected and what
-came. Relative paths are relative to the plan's folder, or to ``root`` when one is given on the command line.
+An unknown key is an error that suggests the nearest known one; a wrong value names file, key, what was expected and
+what came. Relative paths are relative to the plan's folder, or to ``root`` when one is given on the command line.
 """
 
 from __future__ import annotations
@@ -105,8 +105,7 @@ class ModelSection(Section):
 
     def _check_groups(self) -> None:
         if self.head != "softmax":
-            if isinstance(self.findings, dict) or self.classes:
-                raise ValueError("classes and groups of classes belong to head 'softmax'")
+            self._check_outputs()
             return
         if len(self.classes) < 2:
             raise ValueError("head 'softmax' needs classes = [...], in the order of the outputs")
@@ -121,9 +120,18 @@ class ModelSection(Section):
                     f"findings.{name}: a group of classes needs a threshold: thresholds = {{ {name} = 0.5 }}"
                 )
 
+    def _check_outputs(self) -> None:
+        if isinstance(self.findings, dict):
+            raise ValueError("findings: groups of classes belong to head 'softmax'")
+        if self.classes and self.head == "single-logit":
+            raise ValueError("classes: head 'single-logit' has one output, the finding itself")
+        for name in self.findings if self.classes else []:
+            if name not in self.classes:
+                raise ValueError(f"findings: {name!r} is not an output. {suggestion(name, self.classes)}")
+
     @property
     def groups(self) -> dict[str, list[str]]:
-        """For softmax: class names of each finding."""
+        """Names of the classes (softmax) or of the one output (sigmoid) of each finding."""
         if isinstance(self.findings, dict):
             return self.findings
         return {name: [name] for name in self.findings}
