@@ -1,0 +1,216 @@
+"""Masks of the anatomy: read from a file, found as the hull of the body, brought to display geometry."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from robustbench_rad.conditions import Unit
+from robustbench_rad.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from robustbench_rad.classifier import InputSpec
+
+BODY_HU = -500.0  # between air (-1000) and fat (-100)
+ASPECT_TOLERANCE = 0.01
+COVERS_TOO_MUCH = 0.95
+OTSU_BINS = 256
+
+Bools = npt.NDArray[np.bool_]
+
+
+def load_mask(path: Path, shape: tuple[int, ...] | None = None) -> Tensor:
+    """Read a mask; every value other than 0 is inside.
+
+    Args:
+        path: PNG, TIFF, NPY, NPZ (one array, or one named ``mask``) or NIfTI.
+        shape: ``(H, W)`` or ``(D, H, W)`` of its image. A plane of another size but the same aspect ratio (within 1 %) is
+            brought to it by nearest neighbour.
+
+    Returns:
+        ``(1, *shape)`` boolean.
+
+    Raises:
+        DataError: Unreadable, or of another size; names both sizes.
+    """
+    import torch
+
+    mask = _decode(path)
+    if shape is not None and mask.shape != shape:
+        mask = _refit(mask, shape, path)
+    return torch.from_numpy(np.ascontiguousarray(mask))[None]
+
+
+def load_atlas(path: Path) -> Tensor:
+    """Read one mask that stands for all images, ``(1, H, W)`` boolean at its own sampling.
+
+    Raises:
+        DataError: Unreadable, empty, or covering nearly everything.
+    """
+    atlas = load_mask(path)
+    problem = mask_problem(atlas)
+    if problem is not None:
+        raise DataError(
+            f"{path}: the atlas {problem}", hint="An atlas is a mask: not 0 inside the anatomy, 0 elsewhere."
+        )
+    return atlas
+
+
+def mask_problem(mask: Tensor) -> str | None:
+    """Say what is wrong with a mask, or None.
+
+    >>> import torch
+    >>> mask_problem(torch.zeros(1, 4, 4, dtype=torch.bool))
+    'is empty'
+    """
+    covered = float(mask.float().mean()) if mask.numel() else 0.0
+    if covered == 0.0:
+        return "is empty"
+    if covered > COVERS_TOO_MUCH:
+        return f"covers {covered:.0%} of the image"
+    return None
+
+
+def resize_mask(mask: Tensor, spec: InputSpec) -> Tensor:
+    """Bring a mask to display geometry with the stretch, pad or crop of the images; a pixel is inside when over half is.
+
+    Args:
+        mask: ``(1, H, W)`` or ``(N, 1, H, W)`` boolean at native sampling (one more axis for volumes).
+        spec: The model's input.
+
+    Returns:
+        Boolean of the same number of axes, spatial size ``spec.size``; padding is outside.
+    """
+    batched = mask if mask.ndim == len(spec.size) + 2 else mask[None]
+    area = replace(spec, interpolation="bilinear", antialias=True)
+    inside = area.resized(batched.float()) > 0.5
+    return inside if mask.ndim == inside.ndim else inside[0]
+
+
+def hull_mask(image: Tensor, unit: Unit) -> Tensor:
+    """Find the body: the largest connected region above a threshold, holes filled.
+
+    The threshold is -500 HU for CT, else Otsu's (1979, doi:10.1109/TSMC.1979.4310076) between background and body.
+
+    Args:
+        image: ``(1, H, W)`` or ``(1, D, H, W)`` in ``unit``.
+        unit: Unit of the image.
+
+    Returns:
+        Boolean mask of the shape of ``image``; empty when nothing stands out.
+    """
+    import torch
+
+    plane = image[0].detach().cpu().numpy()
+    threshold = BODY_HU if unit is Unit.HU else otsu_threshold(plane)
+    body = _filled(_largest_component(plane > threshold))
+    return torch.from_numpy(np.ascontiguousarray(body))[None].to(image.device)
+
+
+def otsu_threshold(values: npt.NDArray[Any]) -> float:
+    """Value that maximises the variance between the two classes it separates.
+
+    >>> 10 <= otsu_threshold(np.array([9.0, 10.0, 90.0, 91.0])) < 90
+    True
+    """
+    counts, edges = np.histogram(values, bins=OTSU_BINS)
+    centres = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)
+    above = below[-1] - below
+    sums = np.cumsum(counts * centres)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = (sums[-1] * below / below[-1] - sums) ** 2 / (below * above)
+    return float(edges[1 + int(np.nanargmax(between[:-1]))])
+
+
+def _largest_component(inside: Bools) -> Bools:
+    from scipy import ndimage
+
+    regions, count = ndimage.label(inside)
+    if count < 2:
+        return inside
+    sizes = np.bincount(regions.ravel())
+    sizes[0] = 0
+    return np.asarray(regions == sizes.argmax())
+
+
+def _filled(body: Bools) -> Bools:
+    """Fill holes plane by plane: lungs of a volume are open to the outside only at its ends."""
+    from scipy import ndimage
+
+    planes = body if body.ndim == 3 else body[None]
+    filled = np.stack([ndimage.binary_fill_holes(plane) for plane in planes]).astype(bool)
+    return filled if body.ndim == 3 else filled[0]
+
+
+def _decode(path: Path) -> Bools:
+    if not path.is_file():
+        raise DataError(f"{path}: no such mask file")
+    name = path.name.lower()
+    if name.endswith((".npz", ".npy")):
+        values = _numpy_array(path)
+    elif name.endswith((".nii", ".nii.gz")):
+        from robustbench_rad.data.nifti import nifti_array
+
+        values = nifti_array(path)[0]
+    else:
+        return _raster_mask(path)
+    values = values[0] if values.ndim == 3 and values.shape[0] == 1 else values
+    return np.asarray(np.nan_to_num(values) != 0)
+
+
+def _raster_mask(path: Path) -> Bools:
+    """Any colour other than black is inside; alpha does not count."""
+    from PIL import Image
+
+    from robustbench_rad.data.images import decoding
+
+    with decoding(str(path)), Image.open(path) as image:
+        image.load()
+        flat = image.convert("RGB") if image.mode in ("P", "PA", "RGBA", "CMYK", "YCbCr") else image
+        values = np.array(flat.getchannel(0) if flat.mode == "LA" else flat)
+    return np.asarray(values.any(axis=2) if values.ndim == 3 else values != 0)
+
+
+def _numpy_array(path: Path) -> npt.NDArray[Any]:
+    from robustbench_rad.data.images import decoding
+
+    with decoding(str(path)):
+        content = np.load(path, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            return content
+        with content as archive:
+            name = "mask" if "mask" in archive.files or len(archive.files) != 1 else archive.files[0]
+            if name not in archive.files:
+                raise DataError(f"{path}: expected one array or one named 'mask', got {', '.join(archive.files)}")
+            array: npt.NDArray[Any] = archive[name]
+            return array
+
+
+def _refit(mask: Bools, shape: tuple[int, ...], path: Path) -> Bools:
+    if mask.ndim != 2 or len(shape) != 2 or not _same_aspect(mask.shape, shape):
+        raise DataError(
+            f"{path}: expected a mask of the size of its image, {_size(shape)}, got {_size(mask.shape)}",
+            hint="A mask may differ in size from its image only when the aspect ratio is the same within 1 %.",
+        )
+    rows, columns = (
+        np.minimum((np.arange(target) + 0.5) * given / target, given - 1).astype(np.int64)
+        for given, target in zip(mask.shape, shape, strict=True)
+    )
+    return mask[np.ix_(rows, columns)]
+
+
+def _same_aspect(given: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    if min(*given, *target) == 0:
+        return False
+    return abs(given[0] * target[1] / (given[1] * target[0]) - 1.0) <= ASPECT_TOLERANCE
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " × ".join(str(side) for side in shape)
