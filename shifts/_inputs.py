@@ -1,0 +1,88 @@
+"""What every shift asks of its input: the right space, unit and shape, finite pixels, a spacing where one is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from robustbench_rad.conditions import Space, Unit
+from robustbench_rad.errors import DataError, ImageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from robustbench_rad.conditions import Batch
+
+_SHAPES = {4: "(N, 1, H, W)", 5: "(N, 1, D, H, W)"}
+
+
+def require_physical(batch: Batch, *, shift: str, unit: Unit, ndim: Sequence[int]) -> None:
+    """Refuse a batch that is not one finite grey plane (or volume) in physical space and the shift's own unit.
+
+    Args:
+        batch: What the shift was given.
+        shift: Id of the shift, for the message.
+        unit: The unit it works in.
+        ndim: Accepted numbers of tensor dimensions (4 for images, 5 for volumes).
+
+    Raises:
+        DataError: Another space, unit or shape; names what was expected and what came.
+        ImageError: NaN or infinite pixels; names the cases.
+    """
+    if batch.space is not Space.PHYSICAL or batch.unit is not unit:
+        came = f"{batch.unit or 'no unit'} in {batch.space} space"
+        raise DataError(
+            f"{shift}: expected images in {unit.value} in physical space, got {came}",
+            hint="Give the images as the scanner made them, or leave this check out of the plan.",
+        )
+    if batch.images.ndim not in ndim or batch.images.shape[1] != 1:
+        expected = " or ".join(_SHAPES[n] for n in ndim)
+        raise DataError(f"{shift}: expected images of shape {expected}, got {tuple(batch.images.shape)}")
+    _require(batch, torch.isfinite(batch.images), f"{shift}: expected finite pixels, got NaN or infinity")
+
+
+def require_signal_range(batch: Batch, *, shift: str) -> None:
+    """Refuse presentation signal outside [0, 1].
+
+    Raises:
+        ImageError: Names the cases.
+    """
+    inside = (batch.images >= 0.0) & (batch.images <= 1.0)
+    _require(batch, inside, f"{shift}: expected presentation signal in [0, 1], got values outside")
+
+
+def require_hounsfield(batch: Batch, *, shift: str) -> None:
+    """Refuse images that call themselves HU but have been scaled to [0, 1].
+
+    A CT image that is not constant and has all its values between 0 and 1 HU does not exist.
+
+    Raises:
+        ImageError: Names the cases.
+    """
+    low, high = batch.images.flatten(1).amin(1), batch.images.flatten(1).amax(1)
+    scaled = (low >= 0.0) & (high <= 1.0) & (high > low)
+    _require(batch, ~scaled[:, None], f"{shift}: expected HU, got values that all lie in [0, 1]")
+
+
+def _require(batch: Batch, good: Tensor, problem: str) -> None:
+    bad = (~good).flatten(1).any(1)
+    if bool(bad.any()):
+        names = [case for case, wrong in zip(batch.case_ids, bad.tolist(), strict=True) if wrong]
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        raise ImageError(f"{problem}: {shown}")
+
+
+def in_plane_spacing_mm(batch: Batch) -> Tensor:
+    """Row and column spacing ``(N, 2)`` float32 on the batch's device; NaN where unknown or not positive."""
+    if batch.spacing_mm is None:
+        return torch.full((len(batch), 2), torch.nan, device=batch.device)
+    spacing = batch.spacing_mm[:, -2:].to(device=batch.device, dtype=torch.float32)
+    usable = (torch.isfinite(spacing) & (spacing > 0.0)).all(1, keepdim=True)
+    return torch.where(usable, spacing, torch.nan)
+
+
+def per_case(values: Tensor, like: Tensor) -> Tensor:
+    """Shape ``(N,)`` so that it broadcasts against ``like`` ``(N, …)``."""
+    return values.reshape(-1, *[1] * (like.ndim - 1))
