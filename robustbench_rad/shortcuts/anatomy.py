@@ -1,0 +1,106 @@
+"""Pure tensor functions for regions of anatomy: atlas, dilation, soft edges, and continuing an image into a hole.
+
+Images and masks are ``(N, 1, H, W)`` or ``(N, 1, D, H, W)``; nothing is changed in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def atlas(counts: Tensor, cases: int, fraction: float) -> Tensor:
+    """Pixels that are anatomy in at least ``fraction`` of the cases.
+
+    Args:
+        counts: ``(1, 1, ...)`` how many masks hold each pixel; integers, so that no order of summation matters.
+        cases: How many masks were counted.
+        fraction: In (0, 1]; a small one is nearly the union of all masks.
+
+    Returns:
+        Boolean mask of the shape of ``counts``.
+
+    >>> atlas(torch.tensor([[[[0, 1, 20]]]]), cases=20, fraction=0.05).tolist()
+    [[[[False, True, True]]]]
+    """
+    return (counts >= max(fraction * cases, 1)) & (counts > 0)
+
+
+def dilated(masks: Tensor, radius_px: int) -> Tensor:
+    """Grow masks by ``radius_px`` in every axis direction (square element, one pass per axis).
+
+    >>> dilated(torch.tensor([[[[False, False, True, False]]]]), 1).tolist()
+    [[[[False, True, True, True]]]]
+    """
+    size = 2 * radius_px + 1
+    return _separable(masks.float(), lambda line: functional.max_pool1d(line, size, 1, radius_px)) > 0.5
+
+
+def feathered(masks: Tensor, radius_px: int) -> Tensor:
+    """Soft weights: exactly 1 on the mask, falling to 0 within ``2 * radius_px`` outside of it.
+
+    The mask is grown by the radius and then averaged over a box of the same radius. A box around a pixel of the mask
+    lies wholly in the grown mask, so nothing of what the mask covers shines through.
+
+    >>> feathered(torch.tensor([[[[True, False, False, False]]]]), 1)[0, 0, 0, 1:].round(decimals=2).tolist()
+    [0.6700000166893005, 0.33000001311302185, 0.0]
+    """
+    size = 2 * radius_px + 1
+    grown = dilated(masks, radius_px).float()
+    return _separable(grown, lambda line: functional.avg_pool1d(line, size, 1, radius_px, count_include_pad=False))
+
+
+def _separable(values: Tensor, filter_line: Callable[[Tensor], Tensor]) -> Tensor:
+    for axis in range(2, values.ndim):
+        lines = values.movedim(axis, -1)
+        flat = filter_line(lines.reshape(-1, 1, lines.shape[-1]))
+        values = flat.reshape(lines.shape).movedim(-1, axis)
+    return values
+
+
+def holds_border(mask: Tensor) -> bool:
+    """Whether a mask ``(1, 1, ..., H, W)`` covers every pixel of the image's border, as an inverted mask does.
+
+    >>> holds_border(torch.ones(1, 1, 4, 4, dtype=torch.bool))
+    True
+    """
+    border = torch.ones_like(mask)
+    border[..., 1:-1, 1:-1] = False
+    return bool(mask[border].all())
+
+
+def continued(images: Tensor, known: Tensor) -> Tensor:
+    """Continue images smoothly into the region that is not known, from the known pixels alone.
+
+    Pull-push: halve the image again and again by averages weighted with what is known, then fill each level from the
+    coarser one. Pixels of weight 0 never enter, so nothing of the hidden region leaks.
+
+    Args:
+        images: ``(N, 1, ...)``.
+        known: ``(N or 1, 1, ...)`` weights in [0, 1]; 0 is the hole.
+
+    Returns:
+        Images of the same shape; where ``known`` is 1 they are the given ones.
+
+    Reference: Gortler, Grzeszczuk, Szeliski, Cohen, The Lumigraph, 1996, doi:10.1145/237170.237200.
+
+    >>> continued(torch.tensor([[[[2.0, 9.0, 9.0, 2.0]]]]), torch.tensor([[[[1.0, 0.0, 0.0, 1.0]]]])).tolist()
+    [[[[2.0, 2.0, 2.0, 2.0]]]]
+    """
+    sides = list(images.shape[2:])
+    if max(sides) == 1:
+        return images
+    half = [(side + 1) // 2 for side in sides]
+    share = functional.interpolate(known, half, mode="area")
+    average = functional.interpolate(images * known, half, mode="area") / share.clamp_min(1e-12)
+    coarse = continued(average, (share * 2 ** len(sides)).clamp(max=1.0))  # one known pixel makes a coarse one known
+    mode = "trilinear" if len(sides) == 3 else "bilinear"
+    return torch.lerp(functional.interpolate(coarse, sides, mode=mode, align_corners=False), images, known)
+
+
+def blended(images: Tensor, fill: Tensor, weights: Tensor) -> Tensor:
+    """``fill`` where the weights are 1, the image where they are 0; exact at both ends."""
+    return images * (1.0 - weights) + fill * weights

@@ -1,0 +1,281 @@
+"""Shortcut audit A1 and A2: what does the model still know when the anatomy is covered?
+
+An organ's own outline carries the label (a small lung, a large heart), so covering each image with its own mask alarms
+on clean models. Here one region, the atlas, covers the anatomy of every image; the outline row shows what the shape
+alone is worth. An AUC of margins of such images is read together with their retained spread, SD(masked) / SD(full): the
+AUC says whether anything outside the anatomy is used, the spread how much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from robustbench_rad.classifier import Classifier
+from robustbench_rad.conditions import Applied, Batch, Condition, Level, Measurement, ModelQuery, State, Variant
+from robustbench_rad.errors import DataError, suggestion
+from robustbench_rad.registry import register
+from robustbench_rad.sampling import PatientBank, patient_key
+from robustbench_rad.seeds import derive_seed
+from robustbench_rad.shortcuts import anatomy
+
+FILLS = ("atlas-mean", "atlas-blur", "atlas-donor", "shape-only", "own-mean")
+NO_MASKS = "no anatomy masks: declare [data.anatomy]"
+NO_OUTSIDE = "the anatomy atlas covers nearly the whole image or its whole border: are the masks inverted?"
+NO_OWN_MASK = "no anatomy mask for the case"
+NO_DONOR = "no donor image of another patient"
+
+
+def fill_level(name: str) -> Level:
+    """The level of a named fill.
+
+    Raises:
+        ValueError: No such fill; the nearest one is named.
+    """
+    if name not in FILLS:
+        raise ValueError(f"no fill {name!r}. {suggestion(name, FILLS)}")
+    return Level(name=name, value=float(FILLS.index(name)), unit="fill")
+
+
+@register(
+    id="shortcut.masked-anatomy",
+    version=1,
+    space="display",
+    domain="shortcut",
+    kind="categorical",
+    reference="Maguolo & Nanni 2021, doi:10.1016/j.inffus.2021.04.008",
+    unit="fill",
+)
+@dataclass(frozen=True, kw_only=True)
+class MaskedAnatomy(Condition):
+    """Cover the anatomy of every image with one fixed region, and see what the model still tells apart.
+
+    Levels (``Level.value`` is the place in this list):
+
+    - ``atlas-mean``: the data set's mean image inside the atlas; the headline.
+    - ``atlas-blur``: inside the atlas, the image's own surroundings continued inwards, from pixels outside alone.
+    - ``atlas-donor``: inside the atlas, the anatomy of another patient; the same typical donor for all cases, because a
+      donor for each case would add the donors' own evidence to the margins and drown what is looked for.
+    - ``shape-only``: the case's own mask in two grey levels; what the outline alone is worth. Not a defect by itself.
+    - ``own-mean``: the case's own mask filled with the mean image; for comparison only, it leaks the outline.
+
+    Attributes:
+        atlas_fraction: A pixel belongs to the atlas when it is anatomy in this fraction of the cases.
+        dilation_fraction: The atlas is grown by this fraction of the image's shorter side, because disease shows at the
+            rim of the organ.
+        feather_fraction: Width of the soft edge, outside the atlas, as a fraction of the shorter side.
+        donors: How many patients are kept, from whom the most typical becomes the donor.
+        largest_atlas: An atlas that covers more than this fraction of the image, or its whole border, leaves nothing to
+            look at.
+    """
+
+    levels: tuple[Level, ...] = field(default_factory=lambda: tuple(fill_level(name) for name in FILLS))
+    atlas_fraction: float = 0.05
+    dilation_fraction: float = 0.03
+    feather_fraction: float = 0.02
+    donors: int = 16
+    largest_atlas: float = 0.95
+
+    def __post_init__(self) -> None:
+        """Refuse fractions that have no meaning.
+
+        Raises:
+            ValueError: A fraction outside its range, or fewer than two donors.
+        """
+        if not 0.0 < self.atlas_fraction <= 1.0:
+            raise ValueError(f"atlas_fraction must be in (0, 1], got {self.atlas_fraction}")
+        for name in ("dilation_fraction", "feather_fraction"):
+            if not 0.0 <= getattr(self, name) <= 0.25:
+                raise ValueError(f"{name} must be in [0, 0.25], got {getattr(self, name)}")
+        if self.donors < 2:
+            raise ValueError(
+                f"donors must be at least 2, so that each case has one of another patient, got {self.donors}"
+            )
+
+    @classmethod
+    def level(cls, value: float | str) -> Level:
+        """Make a level from the name of a fill."""
+        return fill_level(str(value))
+
+    def fit(self, classifier: Classifier, batches: Iterator[Batch]) -> State | None:
+        """Learn the mean image, the atlas, the two grey levels and the donors, in one streaming pass.
+
+        Returns:
+            ``mean`` ``(1, 1, ...)``, ``atlas`` boolean ``(1, 1, ...)``, ``weights`` (the atlas with its soft edge),
+            ``grey`` ``(2,)`` mean inside and outside the masks, ``donors`` ``(B, 1, ...)`` most typical first, and
+            ``donor_patients`` ``(B,)``. ``atlas`` has no elements when no case has a mask.
+        """
+        del classifier
+        sums, bank = _Sums(), PatientBank[Tensor](size=self.donors)
+        for batch in batches:
+            sums.add(batch)
+            for row, (patient, seed) in enumerate(zip(batch.patient_ids, batch.seeds, strict=True)):
+                key = derive_seed(seed, self.id, self.version, "donor")
+                bank.offer(patient, key, partial(_copied, batch.images[row]))
+        return self._state(sums, bank) if sums.masked else {"atlas": torch.zeros(0, dtype=torch.bool)}
+
+    def _state(self, sums: _Sums, bank: PatientBank[Tensor]) -> State:
+        side = min(sums.counts.shape[2:])
+        region = anatomy.atlas(sums.counts, sums.masked, self.atlas_fraction)
+        region = anatomy.dilated(region, round(self.dilation_fraction * side))
+        patients = torch.tensor([patient_key(patient) for patient, _ in bank.ranked()])
+        images = torch.stack([image for _, image in bank.ranked()])
+        distance = ((images - sums.mean) * region).square().flatten(1).mean(1)
+        order = distance.argsort(stable=True)
+        return {
+            "mean": sums.mean,
+            "atlas": region,
+            "weights": anatomy.feathered(region, round(self.feather_fraction * side / 2)),
+            "grey": sums.grey,
+            "donors": images[order],
+            "donor_patients": patients[order],
+        }
+
+    def apply(self, batch: Batch, query: ModelQuery | None, state: State | None) -> Applied:
+        """Cover the anatomy of every image, once per level.
+
+        Measurements: ``atlas_area_fraction`` (of the image), and ``anatomy_outside_atlas_fraction`` (of the case's own
+        mask; NaN without one): a case that sticks out of the atlas still shows some of its anatomy.
+        """
+        del query
+        own = _own_masks(batch)
+        if state is None or state["atlas"].numel() == 0:
+            return Applied(variants=_nothing(self.levels, batch, NO_MASKS))
+        learned = {name: tensor.to(batch.device) for name, tensor in state.items()}
+        area = learned["atlas"].float().mean()
+        outside = (own & ~learned["atlas"]).flatten(1).sum(1) / own.flatten(1).sum(1)
+        measurements = [
+            Measurement(quantity="atlas_area_fraction", values=area.expand(len(batch))),
+            Measurement(quantity="anatomy_outside_atlas_fraction", values=outside.float()),
+        ]
+        if float(area) > self.largest_atlas or anatomy.holds_border(learned["atlas"]):
+            return Applied(variants=_nothing(self.levels, batch, NO_OUTSIDE), measurements=measurements)
+        covered = _Covered(batch=batch, own=own, learned=learned, feather_fraction=self.feather_fraction)
+        return Applied(variants=map(covered.variant, self.levels), measurements=measurements)
+
+
+@dataclass(kw_only=True)
+class _Sums:
+    """Streaming sums: float64 for grey values, integers for masks, so that neither depends on the batches."""
+
+    images: Tensor = field(default_factory=lambda: torch.zeros(0))
+    counts: Tensor = field(default_factory=lambda: torch.zeros(0))
+    cases: int = 0
+    masked: int = 0
+    inside: tuple[float, int] = (0.0, 0)
+    outside: tuple[float, int] = (0.0, 0)
+
+    def add(self, batch: Batch) -> None:
+        images, masks = batch.images.cpu().double(), _own_masks(batch).cpu()
+        if not self.cases:
+            self.images = torch.zeros_like(images[:1])
+            self.counts = torch.zeros_like(masks[:1], dtype=torch.int64)
+        self.images = self.images + images.sum(0, keepdim=True)
+        self.counts = self.counts + masks.sum(0, keepdim=True)
+        has_mask = masks.flatten(1).any(1)
+        self.cases += len(batch)
+        self.masked += int(has_mask.sum())
+        images, masks = images[has_mask], masks[has_mask]
+        self.inside = (self.inside[0] + float(images[masks].sum()), self.inside[1] + int(masks.sum()))
+        self.outside = (self.outside[0] + float(images[~masks].sum()), self.outside[1] + int((~masks).sum()))
+
+    @property
+    def mean(self) -> Tensor:
+        return (self.images / self.cases).float()
+
+    @property
+    def grey(self) -> Tensor:
+        return torch.tensor([total / max(count, 1) for total, count in (self.inside, self.outside)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Covered:
+    """The five fills of one batch; each method returns altered images and which cases they have meaning for."""
+
+    batch: Batch
+    own: Tensor
+    learned: State
+    feather_fraction: float
+
+    def variant(self, level: Level) -> Variant:
+        fills: dict[str, Callable[[], tuple[Tensor, Tensor, str]]] = {
+            "atlas-mean": self.atlas_mean,
+            "atlas-blur": self.atlas_blur,
+            "atlas-donor": self.atlas_donor,
+            "shape-only": self.shape_only,
+            "own-mean": self.own_mean,
+        }
+        images, applicable, reason = fills[level.name]()
+        reason = "" if bool(applicable.all()) else reason
+        return Variant(level=level, images=images, applicable=applicable, reason=reason)
+
+    def atlas_mean(self) -> tuple[Tensor, Tensor, str]:
+        return self._in_atlas(self.learned["mean"]), self._all(), ""
+
+    def atlas_blur(self) -> tuple[Tensor, Tensor, str]:
+        images, known = self.batch.images, 1.0 - self.learned["weights"]
+        return self._in_atlas(anatomy.continued(images, known)), self._all(), ""
+
+    def atlas_donor(self) -> tuple[Tensor, Tensor, str]:
+        """The most typical donor; the cases of that donor's patient get the next."""
+        patients, donors = self.learned["donor_patients"], self.learned["donors"]
+        own = torch.tensor([patient_key(patient) for patient in self.batch.patient_ids], device=self.batch.device)
+        choice = (own == patients[0]).long()
+        applicable = choice < len(donors)
+        donor = donors[choice.clamp(max=len(donors) - 1)]
+        return self._in_atlas(donor), applicable, NO_DONOR
+
+    def shape_only(self) -> tuple[Tensor, Tensor, str]:
+        inside, outside = self.learned["grey"]
+        return torch.where(self.own, inside, outside), self._has_mask(), NO_OWN_MASK
+
+    def own_mean(self) -> tuple[Tensor, Tensor, str]:
+        radius = round(self.feather_fraction * min(self.own.shape[2:]) / 2)
+        weights = anatomy.feathered(self.own, radius)
+        return anatomy.blended(self.batch.images, self.learned["mean"], weights), self._has_mask(), NO_OWN_MASK
+
+    def _in_atlas(self, fill: Tensor) -> Tensor:
+        return anatomy.blended(self.batch.images, fill, self.learned["weights"])
+
+    def _all(self) -> Tensor:
+        return torch.ones(len(self.batch), dtype=torch.bool, device=self.batch.device)
+
+    def _has_mask(self) -> Tensor:
+        return self.own.flatten(1).any(1)
+
+
+def _copied(image: Tensor) -> Tensor:
+    """A copy on the CPU; a view would keep its whole batch in memory."""
+    return image.detach().cpu().clone()
+
+
+def _own_masks(batch: Batch) -> Tensor:
+    """Masks of the shape of the images; all False where a case has none.
+
+    Raises:
+        DataError: Masks of another size than the images.
+    """
+    if batch.anatomy is None:
+        return torch.zeros_like(batch.images, dtype=torch.bool)
+    if batch.anatomy.shape != batch.images.shape:
+        raise DataError(
+            f"anatomy masks of cases {batch.case_ids[0]!r} …: expected the shape of the display images "
+            f"{tuple(batch.images.shape)}, got {tuple(batch.anatomy.shape)}",
+            hint="A mask must have the size of its image before both are brought to the model's input.",
+        )
+    return batch.anatomy.bool()
+
+
+def _nothing(levels: tuple[Level, ...], batch: Batch, reason: str) -> Iterator[Variant]:
+    """Variants that say why there is nothing to score; NaN margins, so that no pass of the model is spent."""
+    for level in levels:
+        yield Variant(
+            level=level,
+            margins=torch.full_like(batch.labels, float("nan")),
+            applicable=torch.zeros(len(batch), dtype=torch.bool, device=batch.device),
+            reason=reason,
+        )
