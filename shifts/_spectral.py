@@ -6,6 +6,7 @@ Frequencies are in cycles per mm; images are real and filtered through their two
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,7 +33,14 @@ def radial_frequency_per_mm(shape: tuple[int, int], spacing_mm: Tensor) -> Tenso
 
 def filtered(images: Tensor, transfer: Tensor) -> Tensor:
     """Multiply the spectrum of ``(…, H, W)`` images by a real transfer function ``(…, H, W // 2 + 1)``."""
-    return torch.fft.irfft2(torch.fft.rfft2(images) * transfer, s=images.shape[-2:])
+    result: Tensor = torch.fft.irfft2(torch.fft.rfft2(images) * transfer, s=images.shape[-2:])
+    return result
+
+
+def mean_power(transfer: Tensor, shape: Sequence[int]) -> Tensor:
+    """Share ``(N,)`` of white noise power that a transfer function ``(N, 1, H, W // 2 + 1)`` keeps (Parseval)."""
+    response: Tensor = torch.fft.irfft2(transfer, s=tuple(shape))
+    return response.square().sum((1, 2, 3))
 
 
 def lorentzian_mtf(frequency_per_mm: Tensor, *, f50_per_mm: float) -> Tensor:
@@ -47,10 +55,11 @@ def lorentzian_mtf(frequency_per_mm: Tensor, *, f50_per_mm: float) -> Tensor:
 def stretched_exponential_mtf(frequency_per_mm: Tensor, f50_per_mm: Tensor | float, shape: Tensor | float) -> Tensor:
     """Transfer function of a reconstruction kernel, ``MTF(f) = exp(-ln 2 · (f / f50)ⁿ)``.
 
-    >>> stretched_exponential_mtf(torch.tensor([0.0, 0.34, 0.60]), 0.34, stretch(0.34, 0.60)).round(decimals=3).tolist()
-    [1.0, 0.5, 0.1]
+    >>> stretched_exponential_mtf(torch.tensor([0.0, 0.34, 0.60]), 0.34, stretch(0.34, 0.60))
+    tensor([1.0000, 0.5000, 0.1000])
     """
-    return torch.exp(-math.log(2.0) * (frequency_per_mm / f50_per_mm) ** shape)
+    exponent: Tensor = (frequency_per_mm / f50_per_mm) ** shape
+    return torch.exp(-math.log(2.0) * exponent)
 
 
 def stretch(f50_per_mm: float, f10_per_mm: float) -> float:

@@ -110,13 +110,15 @@ class XrDose(Condition):
         measurements.append(Measurement(quantity="assumed_spacing_mm", values=assumed))
         kerma = self.kerma_ugy(batch.images)
         quanta_per_ugy = QUANTA_PER_MM2_UGY * self.dqe * per_case(spacing.prod(1), batch.images)
-        quantum, electronic = self._fields(batch, kerma, spacing, quanta_per_ugy)
+        transfer = self._transfer(batch.images, spacing)
+        quantum, electronic = self._fields(batch, kerma, transfer, quanta_per_ugy)
+        kept_power = per_case(mean_power(transfer, batch.images.shape[-2:]), batch.images)
         exposed = (batch.images > 0.0) & (batch.images < 1.0)
         for level in self.levels:
             noisy = add_noise(kerma, quantum, electronic, 1.0 / quanta_per_ugy, dose_fraction=level.value)
             images = torch.where(exposed, self.signal(noisy, kerma, batch.images), batch.images)
             images = batch.images if level.value == 1.0 else images
-            requested = self._relative_sd(kerma, quanta_per_ugy, level.value) * self._slope(batch.images)
+            requested = self._relative_sd(kerma, kept_power, quanta_per_ugy, level.value) * self._slope(batch.images)
             change = (images - batch.images).detach()
             measurements += [
                 Measurement(quantity="noise_sd_requested", values=_rms(requested, exposed), level=level.name),
@@ -135,8 +137,8 @@ class XrDose(Condition):
     def kerma_ugy(self, signal: Tensor) -> Tensor:
         """Air kerma at every pixel, scaled so that the pixels that are not saturated have the declared mean.
 
-        The mean is taken as given: exposure control fixes it, so no gradient flows through it. Pixels at 0 or 1 (shutters,
-        padding, burned-in letters) say nothing about the exposure and do not count.
+        The mean is taken as given: exposure control fixes it, so no gradient flows through it. Pixels at 0 or 1
+        (shutters, padding, burned-in letters) say nothing about the exposure and do not count.
         """
         relative = 10.0 ** (-self.decades * signal) if self.display_curve == "log-linear" else signal
         exposed = ((signal > 0.0) & (signal < 1.0)).to(signal.dtype)
@@ -146,22 +148,28 @@ class XrDose(Condition):
         return relative * (self.detector_air_kerma_ugy / mean)
 
     def signal(self, noisy_ugy: Tensor, kerma_ugy: Tensor, signal: Tensor) -> Tensor:
-        """Bring a noisy exposure back through the display curve; stored signal ends at 0 and 1, so it is clipped there."""
+        """Bring a noisy exposure back through the display curve; stored signal ends at 0 and 1."""
         ratio = noisy_ugy / kerma_ugy.clamp_min(1e-12)
         shifted = signal - ratio.log10() / self.decades if self.display_curve == "log-linear" else signal * ratio
         return shifted.clamp(0.0, 1.0)
 
-    def _fields(self, batch: Batch, kerma: Tensor, spacing: Tensor, quanta_per_ugy: Tensor) -> tuple[Tensor, Tensor]:
-        """Noise fields of unit weight shared by all levels: quantum noise (blurred) and electronic noise (white), µGy."""
+    def _transfer(self, images: Tensor, spacing_mm: Tensor) -> Tensor:
+        """Amplitude transfer of quantum noise, ``√((1 - w) · MTF² + w)``, 1 at zero frequency."""
+        frequency = radial_frequency_per_mm((images.shape[-2], images.shape[-1]), spacing_mm)
+        blurred = lorentzian_mtf(frequency, f50_per_mm=self.detector_f50_per_mm) ** 2
+        return ((1.0 - self.white_fraction) * blurred + self.white_fraction).sqrt()
+
+    def _fields(self, batch: Batch, kerma: Tensor, transfer: Tensor, quanta_per_ugy: Tensor) -> tuple[Tensor, Tensor]:
+        """Noise fields in µGy that all levels share: quantum noise (blurred by the detector) and electronic noise."""
         shape = batch.images.shape[1:]
         draws = [seeds.normal(shape, batch.device, batch.seeds, self.id, self.version, name) for name in _FIELDS]
-        frequency = radial_frequency_per_mm((shape[-2], shape[-1]), spacing)
-        blurred = (1.0 - self.white_fraction) * lorentzian_mtf(frequency, f50_per_mm=self.detector_f50_per_mm) ** 2
-        quantum = filtered((kerma / quanta_per_ugy).sqrt() * draws[0], (blurred + self.white_fraction).sqrt())
+        quantum = filtered((kerma / quanta_per_ugy).sqrt() * draws[0], transfer)
         return quantum, (self.electronic_equivalent_ugy / quanta_per_ugy).sqrt() * draws[1]
 
-    def _relative_sd(self, kerma: Tensor, quanta_per_ugy: Tensor, dose_fraction: float) -> Tensor:
-        variance = extra_variance(kerma, self.electronic_equivalent_ugy, quanta_per_ugy, dose_fraction=dose_fraction)
+    def _relative_sd(self, kerma: Tensor, kept_power: Tensor, quanta_per_ugy: Tensor, dose_fraction: float) -> Tensor:
+        quantum = extra_variance(kerma, 0.0, quanta_per_ugy, dose_fraction=dose_fraction)
+        both = extra_variance(kerma, self.electronic_equivalent_ugy, quanta_per_ugy, dose_fraction=dose_fraction)
+        variance = both - quantum + kept_power * quantum
         return (variance.sqrt() / kerma.clamp_min(1e-12)).detach()
 
     def _slope(self, signal: Tensor) -> Tensor | float:

@@ -9,14 +9,12 @@ from robustbench_rad.conditions import Space, Unit
 from robustbench_rad.errors import DataError, ImageError, PlanError
 from robustbench_rad.shifts.xr_dose import QUANTA_PER_MM2_UGY, XrDose
 
-from .batches import physical_batch, run
-
 DISPLAY_NEPERS = 1.5 * math.log(10)
 WHITE = {"white_fraction": 1.0, "electronic_equivalent_ugy": 0.0}
 
 
-def flat(size=256, value=0.5, count=2, spacing_mm=(1.92, 1.92)):
-    return physical_batch(torch.full((count, 1, size, size), value), unit=Unit.SIGNAL, spacing_mm=spacing_mm)
+def flat(size=256, count=2):
+    return torch.full((count, 1, size, size), 0.5)
 
 
 def chest_like(count=3, height=64, width=48):
@@ -28,8 +26,8 @@ def levels(*fractions):
     return tuple(XrDose.level(fraction) for fraction in fractions)
 
 
-def test_flat_field_variance_follows_the_inverse_of_the_dose():
-    batch = flat()
+def test_flat_field_variance_follows_the_inverse_of_the_dose(physical_batch, run):
+    batch = physical_batch(flat(), unit=Unit.SIGNAL, spacing_mm=(1.92, 1.92))
     own = 1.0 / (2.5 * QUANTA_PER_MM2_UGY * 0.6 * 1.92**2) / DISPLAY_NEPERS**2
     variants, _ = run(XrDose(**WHITE), batch)
     for variant in variants:
@@ -37,8 +35,8 @@ def test_flat_field_variance_follows_the_inverse_of_the_dose():
         assert total == pytest.approx(own / variant.level.value, rel=0.03)
 
 
-def test_electronic_noise_lifts_the_variance_above_the_quantum_law():
-    batch = flat()
+def test_electronic_noise_lifts_the_variance_above_the_quantum_law(physical_batch, run):
+    batch = physical_batch(flat(), unit=Unit.SIGNAL, spacing_mm=(1.92, 1.92))
     quantum, _ = run(XrDose(**WHITE), batch)
     both, _ = run(XrDose(white_fraction=1.0, electronic_equivalent_ugy=0.05), batch)
     alpha = 0.025
@@ -50,7 +48,7 @@ def test_electronic_noise_lifts_the_variance_above_the_quantum_law():
     ("pixels", "dose_fraction", "expected"),
     [(1024, 0.1, 0.023), (512, 0.05, 0.016), (512, 0.5, 0.0051), (224, 0.1, 0.0050), (224, 0.05, 0.0071)],
 )
-def test_magnitude_table_behind_the_mediastinum(pixels, dose_fraction, expected):
+def test_magnitude_table_behind_the_mediastinum(physical_batch, run, pixels, dose_fraction, expected):
     """Total noise at a fifth of the mean kerma, 43 cm field of view, as a fraction of the display range."""
     bright = 0.5 + math.log10(9.0) / 1.5 / 2  # half the pixels at 1.8, half at 0.2 of the mean kerma
     images = torch.full((1, 1, 256, 256), 1.0 - bright)
@@ -62,10 +60,10 @@ def test_magnitude_table_behind_the_mediastinum(pixels, dose_fraction, expected)
     assert math.hypot(extra, own) == pytest.approx(expected, rel=0.03)
 
 
-def test_noise_power_has_the_shape_of_the_scintillator():
-    """NNPS = W(f) / (K q DQE), W blurred plus white; at 0.5/mm near 1.42e-5 mm² (Marshall et al. 2011, CsI, 2.57 µGy)."""
+def test_noise_power_has_the_shape_of_the_scintillator(physical_batch, run):
+    """NNPS = MTF² / (K q DQE); near 1.42e-5 mm² at 0.5/mm as measured for CsI at 2.57 µGy (Marshall et al. 2011)."""
     spacing, size = 0.143, 256
-    batch = flat(size, count=8, spacing_mm=(spacing, spacing))
+    batch = physical_batch(flat(size, count=8), unit=Unit.SIGNAL, spacing_mm=(spacing, spacing))
     shift = XrDose(levels=levels(0.5), electronic_equivalent_ugy=0.0, white_fraction=0.0, detector_air_kerma_ugy=2.57)
     (variant,), _ = run(shift, batch)
     relative = (variant.images - batch.images) * DISPLAY_NEPERS  # at half the exposure extra noise equals own noise
@@ -80,14 +78,14 @@ def test_noise_power_has_the_shape_of_the_scintillator():
     assert power[ring].mean() == pytest.approx(1.42e-5, rel=0.2)
 
 
-def test_full_exposure_is_the_image_itself():
+def test_full_exposure_is_the_image_itself(physical_batch, run):
     batch = physical_batch(chest_like(), unit=Unit.SIGNAL, spacing_mm=(1.3, 1.3))
     variants, _ = run(XrDose(levels=levels(1, 0.5)), batch)
     assert torch.equal(variants[0].images, batch.images)
     assert not torch.equal(variants[1].images, batch.images)
 
 
-def test_levels_are_monotone_and_share_their_draw():
+def test_levels_are_monotone_and_share_their_draw(physical_batch, run):
     batch = physical_batch(chest_like(), unit=Unit.SIGNAL, spacing_mm=(1.3, 1.3))
     variants, measured = run(XrDose(), batch)
     sd = torch.stack([measured["noise_sd", variant.level.name] for variant in variants])
@@ -96,8 +94,8 @@ def test_levels_are_monotone_and_share_their_draw():
     assert torch.corrcoef(torch.stack(noise))[0, 1] > 0.99
 
 
-def test_measured_noise_agrees_with_the_prediction():
-    batch = physical_batch(chest_like(height=200, width=160), unit=Unit.SIGNAL, spacing_mm=(1.9, 1.9))
+def test_measured_noise_agrees_with_the_prediction(physical_batch, run):
+    batch = physical_batch(chest_like(height=200, width=160), unit=Unit.SIGNAL, spacing_mm=(0.3, 0.3))
     _, measured = run(XrDose(), batch)
     for name in ("0.5", "0.1"):
         torch.testing.assert_close(
@@ -105,7 +103,7 @@ def test_measured_noise_agrees_with_the_prediction():
         )
 
 
-def test_a_case_does_not_depend_on_its_batch():
+def test_a_case_does_not_depend_on_its_batch(physical_batch, run):
     batch = physical_batch(chest_like(), unit=Unit.SIGNAL, spacing_mm=(1.3, 1.3))
     together, _ = run(XrDose(), batch)
     for row in (2, 0):
@@ -114,13 +112,13 @@ def test_a_case_does_not_depend_on_its_batch():
             torch.testing.assert_close(one.images[0], many.images[row], rtol=0.0, atol=1e-6)
 
 
-def test_a_level_does_not_depend_on_the_other_levels():
+def test_a_level_does_not_depend_on_the_other_levels(physical_batch, run):
     batch = physical_batch(chest_like(), unit=Unit.SIGNAL, spacing_mm=(1.3, 1.3))
     (alone,), _ = run(XrDose(levels=levels(0.1)), batch)
     assert torch.equal(alone.images, run(XrDose(), batch)[0][2].images)
 
 
-def test_unknown_spacing_is_assumed_and_reported():
+def test_unknown_spacing_is_assumed_and_reported(physical_batch, run):
     spacing = torch.tensor([[430 / 64, 430 / 64], [float("nan")] * 2, [0.0, 1.0]])
     batch = physical_batch(chest_like(), unit=Unit.SIGNAL, spacing_mm=spacing)
     _, measured = run(XrDose(), batch)
@@ -131,7 +129,7 @@ def test_unknown_spacing_is_assumed_and_reported():
     torch.testing.assert_close(without["noise_sd", "0.5"], measured["noise_sd", "0.5"])
 
 
-def test_saturated_pixels_stay_and_the_input_is_untouched():
+def test_saturated_pixels_stay_and_the_input_is_untouched(physical_batch, run):
     images = chest_like()
     images[:, :, :8], images[:, :, -8:] = 0.0, 1.0
     kept = images.clone()
@@ -143,7 +141,7 @@ def test_saturated_pixels_stay_and_the_input_is_untouched():
         assert 0.0 <= variant.images.min() <= variant.images.max() <= 1.0
 
 
-def test_noise_is_brighter_where_less_radiation_arrives():
+def test_noise_is_brighter_where_less_radiation_arrives(physical_batch, run):
     images = torch.full((1, 1, 128, 128), 0.25)
     images[..., 64:] = 0.75
     batch = physical_batch(images, unit=Unit.SIGNAL, spacing_mm=(1.9, 1.9))
@@ -156,7 +154,7 @@ def test_noise_is_brighter_where_less_radiation_arrives():
     assert linear[..., 64:].std() / linear[..., :64].std() == pytest.approx(math.sqrt(3), rel=0.06)
 
 
-def test_gradient_reaches_the_image():
+def test_gradient_reaches_the_image(physical_batch, run):
     images = chest_like().requires_grad_()
     variants, _ = run(XrDose(levels=levels(0.5)), physical_batch(images, unit=Unit.SIGNAL, spacing_mm=(1.3, 1.3)))
     (gradient,) = torch.autograd.grad(variants[0].images.sum(), images)
@@ -165,33 +163,33 @@ def test_gradient_reaches_the_image():
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (5, 3)])
-def test_tiny_images_work(shape):
+def test_tiny_images_work(physical_batch, run, shape):
     images = torch.full((2, 1, *shape), 0.4)
     variants, _ = run(XrDose(), physical_batch(images, unit=Unit.SIGNAL))
     assert all(variant.images.shape == images.shape and variant.images.isfinite().all() for variant in variants)
 
 
-def test_fully_saturated_image_is_left_alone():
+def test_fully_saturated_image_is_left_alone(physical_batch, run):
     images = torch.zeros(1, 1, 8, 8)
     variants, measured = run(XrDose(), physical_batch(images, unit=Unit.SIGNAL))
     assert torch.equal(variants[-1].images, images)
     assert measured["noise_sd", "0.5"].isnan().all()
 
 
-def test_wrong_unit_is_refused_by_name():
+def test_wrong_unit_is_refused_by_name(physical_batch):
     with pytest.raises(DataError, match=r"shift\.xr\.dose: expected images in signal .* got HU"):
         XrDose().apply(physical_batch(chest_like(), unit=Unit.HU), None, None)
     with pytest.raises(DataError, match="got no unit in display space"):
         XrDose().apply(physical_batch(chest_like(), unit=None, space=Space.DISPLAY), None, None)
 
 
-def test_volume_is_refused():
+def test_volume_is_refused(physical_batch):
     with pytest.raises(DataError, match=r"expected images of shape \(N, 1, H, W\), got \(1, 1, 2, 4, 4\)"):
         XrDose().apply(physical_batch(torch.zeros(1, 1, 2, 4, 4), unit=Unit.SIGNAL), None, None)
 
 
 @pytest.mark.parametrize(("value", "message"), [(math.nan, "finite pixels"), (1.2, r"signal in \[0, 1\]")])
-def test_bad_pixels_name_the_case(value, message):
+def test_bad_pixels_name_the_case(physical_batch, value, message):
     images = chest_like()
     images[1, 0, 3, 3] = value
     with pytest.raises(ImageError, match=rf"{message}.*: case-1$"):
