@@ -23,7 +23,7 @@ from robustbench_rad.conditions import Applied, Condition, Level, Measurement, U
 from robustbench_rad.registry import register
 from robustbench_rad.shifts._inputs import in_plane_spacing_mm, per_case, require_physical, require_signal_range
 from robustbench_rad.shifts._levels import dose_ladder, dose_level, require_one_of, require_positive
-from robustbench_rad.shifts._spectral import filtered, lorentzian_mtf, radial_frequency_per_mm
+from robustbench_rad.shifts._spectral import filtered, lorentzian_mtf, mean_power, radial_frequency_per_mm
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,7 +91,7 @@ class XrDose(Condition):
     def apply(self, batch: Batch, query: ModelQuery | None, state: State | None) -> Applied:
         """Add the extra noise of every level to presentation images in [0, 1].
 
-        Measurements per level: ``noise_sd_requested`` and ``noise_sd``, the root mean square of the predicted and of the
+        Measurements per level: ``noise_sd_requested`` and ``noise_sd``, the root mean square of the predicted and the
         inserted noise over the pixels that are not saturated, as a fraction of the display range; and once
         ``assumed_spacing_mm``, NaN where the file gave the spacing.
 
