@@ -106,7 +106,7 @@ class MaskedAnatomy(Condition):
 
         Returns:
             ``mean`` ``(1, 1, ...)``, ``atlas`` boolean ``(1, 1, ...)``, ``weights`` (the atlas with its soft edge),
-            ``grey`` ``(2,)`` mean inside and outside the masks, ``donors`` ``(B, 1, ...)`` most typical first, and
+            ``grey`` ``(2,)`` mean inside the masks, and outside of them within the atlas, ``donors`` ``(B, 1, ...)`` most typical first, and
             ``donor_patients`` ``(B,)``. ``atlas`` has no elements when no case has a mask.
         """
         del classifier
@@ -130,7 +130,7 @@ class MaskedAnatomy(Condition):
             "mean": sums.mean,
             "atlas": region,
             "weights": anatomy.feathered(region, round(self.feather_fraction * side / 2)),
-            "grey": sums.grey,
+            "grey": sums.grey(region),
             "donors": images[order],
             "donor_patients": patients[order],
         }
@@ -166,30 +166,31 @@ class _Sums:
     counts: Tensor = field(default_factory=lambda: torch.zeros(0))
     cases: int = 0
     masked: int = 0
-    inside: tuple[float, int] = (0.0, 0)
-    outside: tuple[float, int] = (0.0, 0)
+    masked_images: Tensor = field(default_factory=lambda: torch.zeros(0))
+    inside: Tensor = field(default_factory=lambda: torch.zeros(0))
 
     def add(self, batch: Batch) -> None:
         images, masks = batch.images.cpu().double(), _own_masks(batch).cpu()
         if not self.cases:
-            self.images = torch.zeros_like(images[:1])
+            self.images = self.masked_images = self.inside = torch.zeros_like(images[:1])
             self.counts = torch.zeros_like(masks[:1], dtype=torch.int64)
         self.images = self.images + images.sum(0, keepdim=True)
         self.counts = self.counts + masks.sum(0, keepdim=True)
         has_mask = masks.flatten(1).any(1)
         self.cases += len(batch)
         self.masked += int(has_mask.sum())
-        images, masks = images[has_mask], masks[has_mask]
-        self.inside = (self.inside[0] + float(images[masks].sum()), self.inside[1] + int(masks.sum()))
-        self.outside = (self.outside[0] + float(images[~masks].sum()), self.outside[1] + int((~masks).sum()))
+        self.masked_images = self.masked_images + images[has_mask].sum(0, keepdim=True)
+        self.inside = self.inside + (images * masks).sum(0, keepdim=True)
 
     @property
     def mean(self) -> Tensor:
         return (self.images / self.cases).float()
 
-    @property
-    def grey(self) -> Tensor:
-        return torch.tensor([total / max(count, 1) for total, count in (self.inside, self.outside)])
+    def grey(self, region: Tensor) -> Tensor:
+        """Mean inside the masks, and outside of them within ``region``: the organ's own surroundings, not the air."""
+        inside = self.inside.sum() / self.counts.sum()
+        outside = ((self.masked_images - self.inside) * region).sum() / ((self.masked - self.counts) * region).sum()
+        return torch.stack([inside, outside.nan_to_num(0.0)]).float()
 
 
 @dataclass(frozen=True, kw_only=True)
