@@ -1,0 +1,35 @@
+"""One step of the radius down the sign of the margin's gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from robustbench_rad.attacks._ladder import LinfAttack
+from robustbench_rad.attacks._schedule import Budget
+from robustbench_rad.registry import register
+
+
+@register(
+    id="attack.fgsm",
+    version=1,
+    space="display",
+    domain="adversarial",
+    unit="of display range",
+    reference="Goodfellow, Shlens, Szegedy 2015, arXiv:1412.6572",
+)
+@dataclass(frozen=True, kw_only=True)
+class Fgsm(LinfAttack):
+    """One gradient step: the least an attack can do.
+
+    For a finding that is present, with margin ``m`` and radius ``ε``, the plane tried is ``x - ε sign(∂m/∂x)``, clipped
+    to [0, 1] and rounded to the stored bit depth; for one that is absent, ``x + ε sign(∂m/∂x)``. One gradient serves
+    all levels.
+
+    >>> Fgsm.from_options({"epsilon": ["1/255", "2/255"]}).passes(findings=1)
+    5.0
+    """
+
+    @property
+    def budget(self) -> Budget:
+        """One plane per level."""
+        return Budget(steps=1)

@@ -1,0 +1,54 @@
+"""Many small steps down the sign of the margin's gradient, inside an L-infinity ball."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from robustbench_rad.attacks._ladder import LinfAttack
+from robustbench_rad.attacks._schedule import Budget, StepRule
+from robustbench_rad.registry import register
+
+
+@register(
+    id="attack.pgd-linf",
+    version=1,
+    space="display",
+    domain="adversarial",
+    unit="of display range",
+    reference="Madry et al. 2018, arXiv:1706.06083",
+)
+@dataclass(frozen=True, kw_only=True)
+class PgdLinf(LinfAttack):
+    """Projected gradient descent on the margin.
+
+    ``x[t+1] = clip(x[t] - s[t] ε d sign(∂m/∂x))`` with ``d`` = 1 to hide a finding and -1 to create it, clipped to the
+    ball of radius ``ε`` around the original and to [0, 1]; the model is asked about the plane rounded to the stored bit
+    depth. The best plane of the whole path counts, not the last. A larger level goes on from the best plane of the
+    smaller one.
+
+    Attributes:
+        steps: Planes scored per start and level.
+        random_starts: Starts at a uniform random plane of the ball, after the one at the original.
+        step_rule: ``decaying`` (one whole radius, then a quarter of it down to nothing) or ``constant`` (a quarter).
+
+    >>> PgdLinf.from_options({"epsilon": "1/255", "steps": 20}).passes(findings=1)
+    61.0
+    """
+
+    steps: int = 20
+    random_starts: int = 1
+    step_rule: StepRule = StepRule.DECAYING
+
+    def __post_init__(self) -> None:
+        """Refuse a search that cannot be made."""
+        super().__post_init__()
+        for name, least in (("steps", 1), ("random_starts", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+        object.__setattr__(self, "step_rule", StepRule(self.step_rule))
+
+    @property
+    def budget(self) -> Budget:
+        """As asked."""
+        return Budget(steps=self.steps, random_starts=self.random_starts, step_rule=self.step_rule)
