@@ -171,12 +171,12 @@ class Climb:
                 active = correct | full
                 self._level(progress, active, ball, to_flip=not full)
                 reached = torch.where(active, progress.health, reached)
-                record.planes_to_flip[number][where] = progress.planes_to_flip
+                record.steps_to_flip[number][where] = progress.steps_to_flip
             record.margins[number][where] = reached * targets.side
         record.non_finite_margin[where] = progress.non_finite.float()
 
     def _level(self, progress: Progress, active: Tensor, ball: LinfBall, *, to_flip: bool) -> None:
-        progress.planes_to_flip = torch.full_like(progress.planes_to_flip, torch.nan)
+        progress.steps_to_flip = torch.full_like(progress.steps_to_flip, torch.nan)
         fractions, leap = self.budget.fractions, self.budget.step_rule is StepRule.DECAYING
         for start in range(1 + self.budget.random_starts):
             walk = Walk.start(

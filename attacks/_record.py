@@ -23,7 +23,7 @@ class Record:
         clean: ``(N, K)`` margins of the originals.
         labels: ``(N, K)`` labels, NaN where unknown.
         margins: ``(L, N, K)`` worst margins; NaN where the label is unknown.
-        planes_to_flip: ``(L, N, K)`` planes scored at a level until the flip; NaN without one.
+        steps_to_flip: ``(L, N, K)`` planes scored at a level until the flip; NaN without one.
         zero_gradient: ``(N, K)`` 1 where the gradient at the original was exactly zero or not a number.
         flipped_by_rounding: ``(N, K)`` 1 where storing the original is enough to make a correct call wrong.
         non_finite_margin: ``(N, K)`` 1 where the model gave no finite margin for some plane.
@@ -35,7 +35,7 @@ class Record:
     clean: Tensor
     labels: Tensor
     margins: Tensor = field(init=False)
-    planes_to_flip: Tensor = field(init=False)
+    steps_to_flip: Tensor = field(init=False)
     zero_gradient: Tensor = field(init=False)
     flipped_by_rounding: Tensor = field(init=False)
     non_finite_margin: Tensor = field(init=False)
@@ -45,7 +45,7 @@ class Record:
         nothing = torch.full_like(self.clean, torch.nan)
         known = torch.where(self.labels.isnan(), nothing, self.clean)
         object.__setattr__(self, "margins", known.repeat(len(self.levels), 1, 1))
-        object.__setattr__(self, "planes_to_flip", nothing.repeat(len(self.levels), 1, 1))
+        object.__setattr__(self, "steps_to_flip", nothing.repeat(len(self.levels), 1, 1))
         for name in ("zero_gradient", "flipped_by_rounding", "non_finite_margin"):
             object.__setattr__(self, name, nothing.clone())
 
@@ -75,5 +75,5 @@ class Record:
         for k, finding in enumerate(findings):
             for quantity in ("zero_gradient", "flipped_by_rounding", "non_finite_margin"):
                 yield Measurement(quantity=quantity, values=getattr(self, quantity)[:, k], finding=finding)
-            for level, planes in zip(self.levels, self.planes_to_flip, strict=True):
-                yield Measurement(quantity="planes_to_flip", values=planes[:, k], level=level.name, finding=finding)
+            for level, planes in zip(self.levels, self.steps_to_flip, strict=True):
+                yield Measurement(quantity="steps_to_flip", values=planes[:, k], level=level.name, finding=finding)

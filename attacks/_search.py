@@ -21,7 +21,7 @@ from robustbench_rad.attacks._objective import Targets
 from robustbench_rad.attacks._threat import LinfBall, stored
 from robustbench_rad.conditions import ModelQuery
 
-CHANGING = ("best", "best_slope", "health", "planes_to_flip", "non_finite")
+CHANGING = ("best", "best_slope", "health", "steps_to_flip", "non_finite")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -35,7 +35,7 @@ class Progress:
         best: The plane of the lowest health so far.
         best_slope: Sign of the gradient there.
         health: ``(R,)`` the lowest health so far, that of the unrounded original included.
-        planes_to_flip: ``(R,)`` planes scored at the present level until the first wrong call; NaN before.
+        steps_to_flip: ``(R,)`` planes scored at the present level until the first wrong call; NaN before.
         non_finite: ``(R,)`` whether the model gave a margin that is not finite on any plane.
         blind: ``(R,)`` whether the gradient at the original was exactly zero everywhere or not a number anywhere.
     """
@@ -46,7 +46,7 @@ class Progress:
     best: Tensor
     best_slope: Tensor
     health: Tensor
-    planes_to_flip: Tensor
+    steps_to_flip: Tensor
     non_finite: Tensor
     blind: Tensor
 
@@ -107,7 +107,7 @@ def begin(images: Tensor, health: Tensor, targets: Targets, oracle: Oracle) -> P
         best=centre.clone(),
         best_slope=slope.clone(),
         health=torch.where(at_centre < health, at_centre, health),
-        planes_to_flip=torch.full_like(health, torch.nan),
+        steps_to_flip=torch.full_like(health, torch.nan),
         non_finite=~at_centre.isfinite(),
         blind=~(flat != 0).any(1) | flat.isnan().any(1),
     )
@@ -229,7 +229,7 @@ class Walk:
         live.health = torch.where(better, health, live.health)
         live.non_finite = live.non_finite | (~health.isfinite() & ~self.done)
         flipped = live.wrong() & ~wrong_before
-        live.planes_to_flip = torch.where(flipped, float(self.scored), live.planes_to_flip)
+        live.steps_to_flip = torch.where(flipped, float(self.scored), live.steps_to_flip)
         if self.to_flip:
             self.done = self.done | flipped
 
