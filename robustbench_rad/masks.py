@@ -30,8 +30,8 @@ def load_mask(path: Path, shape: tuple[int, ...] | None = None) -> Tensor:
 
     Args:
         path: PNG, TIFF, NPY, NPZ (one array, or one named ``mask``) or NIfTI.
-        shape: ``(H, W)`` or ``(D, H, W)`` of its image. A plane of another size but the same aspect ratio (within 1 %) is
-            brought to it by nearest neighbour.
+        shape: ``(H, W)`` or ``(D, H, W)`` of its image. A plane of another size but the same aspect ratio (within 1 %)
+            is brought to it by nearest neighbour.
 
     Returns:
         ``(1, *shape)`` boolean.
@@ -78,7 +78,7 @@ def mask_problem(mask: Tensor) -> str | None:
 
 
 def resize_mask(mask: Tensor, spec: InputSpec) -> Tensor:
-    """Bring a mask to display geometry with the stretch, pad or crop of the images; a pixel is inside when over half is.
+    """Bring a mask to display geometry as the images are; a pixel over half covered is inside.
 
     Args:
         mask: ``(1, H, W)`` or ``(N, 1, H, W)`` boolean at native sampling (one more axis for volumes).

@@ -35,8 +35,8 @@ class FileReader:
         return read_file(record.files[0], self.options)
 
     def fingerprint(self, record: CaseRecord) -> str:
-        """SHA-256 over the content of the case's files; their names and folders do not count."""
-        return hashlib.sha256("".join(file_sha256(path) for path in record.files).encode()).hexdigest()
+        """SHA-256 over the content of the case's files; their names, folders and order do not count."""
+        return hashlib.sha256("".join(sorted(file_sha256(path) for path in record.files)).encode()).hexdigest()
 
 
 def read_file(path: Path, options: ReadOptions) -> PhysicalImage:

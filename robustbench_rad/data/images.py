@@ -1,8 +1,8 @@
 """The physical image every reader gives, and the range it must lie in.
 
-CT is in HU. A radiograph is presentation signal: stored grey levels ``[0, 2^bits - 1]`` mapped to the range that the model
-was declared for (``lo + signal * (hi - lo)``, signal in [0, 1]), so that the model's display mapping gives the signal back.
-MR is magnitude scaled by its own first and 99th percentile, mapped the same way.
+CT is in HU. A radiograph is presentation signal: stored grey levels ``[0, 2^bits - 1]`` mapped to the range that the
+model was declared for (``lo + signal * (hi - lo)``, signal in [0, 1]), so that the model's display mapping gives the
+signal back. MR is magnitude scaled by its own first and 99th percentile, mapped the same way.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ class ReadOptions:
 def physical_from_array(array: npt.NDArray[Any], options: ReadOptions, where: str) -> tuple[Floats, int]:
     """Make a physical image from the bare numbers of a raster or an array file.
 
-    Unsigned integers are stored grey levels, floats are taken as they are; for CT only signed integers and floats can be
-    HU. The result has been through :func:`check_range`.
+    Unsigned integers are stored grey levels, floats are taken as they are; for CT only signed integers and floats can
+    be HU. The result has been through :func:`check_range`.
 
     Returns:
         Pixels and their bit depth (16 for floats unless declared).
@@ -119,7 +119,12 @@ def physical_from_array(array: npt.NDArray[Any], options: ReadOptions, where: st
 
 def _from_grey_levels(array: npt.NDArray[Any], options: ReadOptions, where: str) -> tuple[Floats, int]:
     container = 8 * array.dtype.itemsize
-    bits = options.stored_bits or min(container, 16)
+    if options.stored_bits is None and array.dtype not in (np.uint8, np.uint16):
+        raise ImageError(
+            f"{where}: integers of {container} bits do not say how many grey levels there are",
+            hint="Declare data.stored_bits in the plan.",
+        )
+    bits = options.stored_bits or container
     if bits > container:
         raise ImageError(
             f"{where}: stored_bits = {bits} is declared, but the file stores {container} bits per pixel",
@@ -128,7 +133,8 @@ def _from_grey_levels(array: npt.NDArray[Any], options: ReadOptions, where: str)
     low, high = int(array.min(initial=0)), int(array.max(initial=0))
     if low < 0 or high > 2**bits - 1:
         raise ImageError(
-            f"{where}: outside its declared range: expected [0, {2**bits - 1}] for {bits} stored bits, got [{low}, {high}]",
+            f"{where}: outside its declared range: expected [0, {2**bits - 1}] for {bits} stored bits, "
+            f"got [{low}, {high}]",
             hint="Correct data.stored_bits in the plan.",
         )
     return options.from_signal(array / np.float64(2**bits - 1)), bits
@@ -153,7 +159,8 @@ def check_range(pixels: Floats, options: ReadOptions, where: str) -> None:
     slack = RANGE_SLACK * (expected[1] - expected[0])
     if low < expected[0] - slack or high > expected[1] + slack:
         raise ImageError(
-            f"{where}: outside its declared range: expected [{expected[0]:g}, {expected[1]:g}], got [{low:g}, {high:g}]",
+            f"{where}: outside its declared range: expected [{expected[0]:g}, {expected[1]:g}], "
+            f"got [{low:g}, {high:g}]",
             hint="Correct model.input.range in the plan, or the image; the input range is never guessed.",
         )
 
@@ -177,7 +184,7 @@ def magnitude_signal(magnitude: Floats) -> Floats:
     low, high = np.percentile(magnitude, (1.0, 99.0))
     if not high > low:
         return np.zeros_like(magnitude, dtype=np.float32)
-    return np.clip((magnitude - low) / (high - low), 0.0, 1.0).astype(np.float32)
+    return np.asarray(np.clip((magnitude - low) / (high - low), 0.0, 1.0), dtype=np.float32)
 
 
 @contextmanager

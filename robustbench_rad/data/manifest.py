@@ -29,7 +29,7 @@ def read_manifest(plan: Plan, *, volumes: bool) -> tuple[CaseRecord, ...]:
     _refuse_missing(table, images, [bool(entry) for entry in files], root, data.image)
     labels = label_rows(table, plan)
     metadata = metadata_rows(table, tuple(data.metadata))
-    anatomy = _masks(table, plan, root)
+    anatomy = mask_column(table, plan, root)
     spacing = spacing_column(table, plan)
     return tuple(
         CaseRecord(
@@ -64,9 +64,11 @@ def spacing_column(table: TextTable, plan: Plan) -> list[tuple[float, ...] | Non
     """Pixel spacing in mm of every row, from a column or one number for all.
 
     Raises:
-        DataError: A value that is not a positive number; names line, column and value.
+        DataError: A value that is not a positive number (names line, column and value), or declared for volumes.
     """
     declared = plan.data.spacing_mm
+    if declared is not None and len(plan.model.input.size) == 3:
+        raise DataError("data.spacing_mm: the spacing of volumes is read from their files; leave it out")
     if not isinstance(declared, str):
         return [(declared, declared) if declared else None] * len(table)
     cells = table.column(declared, what="pixel spacing in mm")
@@ -95,7 +97,12 @@ def _files(root: Path, image: str, *, volumes: bool) -> tuple[Path, ...]:
     return ()
 
 
-def _masks(table: TextTable, plan: Plan, root: Path) -> list[Path | None]:
+def mask_column(table: TextTable, plan: Plan, root: Path) -> list[Path | None]:
+    """Mask file of every row; None where the cell is empty or no column is declared.
+
+    Raises:
+        DataError: Lists the files that are missing.
+    """
     column = plan.data.anatomy.column if plan.data.anatomy else None
     if column is None:
         return [None] * len(table)
@@ -110,6 +117,7 @@ def _refuse_missing(table: TextTable, cells: list[str], found: list[bool], root:
     missing = [f"{c!r} (line {line})" for c, line, ok in zip(cells, table.lines, found, strict=True) if not ok]
     if missing:
         raise DataError(
-            f"{table.path}, column {column!r}: {len(missing)} of {len(cells)} files are missing below {root}: {some(missing)}",
+            f"{table.path}, column {column!r}: {len(missing)} of {len(cells)} files are missing below {root}: "
+            f"{some(missing)}",
             hint="Paths are relative to data.root, or to the manifest's folder when data.root is not given.",
         )

@@ -1,7 +1,7 @@
 """NPZ archives in the MedMNIST layout: ``{split}_images`` and ``{split}_labels``, optionally ``{split}_patients``.
 
-Images are ``(N, H, W)`` or ``(N, H, W, 1)``, volumes ``(N, D, H, W)``; labels are ``(N, K)`` or ``(N,)``. Object arrays are
-never unpickled.
+Images are ``(N, H, W)`` or ``(N, H, W, 1)``, volumes ``(N, D, H, W)``; labels are ``(N, K)`` or ``(N,)``. Object arrays
+are never unpickled.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _labels(array: npt.NDArray[Any], plan: Plan, where: str) -> list[tuple[float
     if np.issubdtype(table.dtype, np.number) and table.size and table.shape[1] == 1 and np.nanmax(table) > 1:
         raise DataError(
             f"{where}: expected labels 1, 0, -1 or NaN, got class codes up to {np.nanmax(table):g}",
-            hint=f"Write one column of 1 and 0 per finding ({', '.join(plan.model.names)}) into {plan.data.split}_labels.",
+            hint=f"Store one column of 1 and 0 per finding: {', '.join(plan.model.names)}.",
         )
     return [tuple(_label(table[row, c], plan, f"{where}[{row}, {c}]") for c in columns) for row in range(len(table))]
 

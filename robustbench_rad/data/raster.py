@@ -1,7 +1,7 @@
 """PNG, JPEG and TIFF of 8 and 16 bits, and float TIFF.
 
-Colour that is grey in disguise (three equal channels) is accepted; true colour is refused. Alpha is dropped. Orientation
-tags of photographs are not applied: a radiograph is shown as it is stored.
+Colour that is grey in disguise (three equal channels) is accepted; true colour is refused. Alpha is dropped.
+Orientation tags of photographs are not applied: a radiograph is shown as it is stored.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from robustbench_rad.errors import ImageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 CHROMA_TOLERANCE = 2  # grey levels that JPEG's colour rounding may leave between equal channels
@@ -46,14 +47,15 @@ def decode_raster(path: Path) -> npt.NDArray[Any]:
     from PIL import Image
 
     with decoding(str(path)), Image.open(path) as image:
-        if getattr(image, "n_frames", 1) > 1:
-            raise ImageError(f"{path}: expected one image, got {image.n_frames} frames", hint="Split the file.")
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1:
+            raise ImageError(f"{path}: expected one image, got {frames} frames", hint="Split the file.")
         _refuse_deep_colour(image, path)
         image.load()
         return _grey(image, path)
 
 
-def _refuse_deep_colour(image: Image, path: Path) -> None:
+def _refuse_deep_colour(image: ImageFile, path: Path) -> None:
     """Pillow reads 16-bit colour as 8-bit without a word; grey levels would be lost."""
     raw_modes = [str(tile[3]) for tile in image.tile]
     if image.mode in ("RGB", "RGBA", "LA") and any(";16" in raw for raw in raw_modes):
