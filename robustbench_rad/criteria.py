@@ -1,0 +1,170 @@
+"""From an interval of harm to one of three verdicts, and to points.
+
+Harm h with interval [L, U], tolerance δ, critical harm Δ: **pass** when U ≤ δ, **fail** when L > δ, otherwise
+**inconclusive**. "No significant drop" is never a pass. Points follow the pessimistic bound U alone, so a small or
+cherry-picked sample loses points and never gains any.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from robustbench_rad.errors import StatisticsError
+from robustbench_rad.result import Criterion, Verdict
+from robustbench_rad.statistics.estimate import Estimate
+from robustbench_rad.statistics.power import needed_positives
+
+POINTS_AT_TOLERANCE = 70.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judged:
+    """A criterion with what is needed to resample it jointly with all others.
+
+    Attributes:
+        criterion: As it is written into the result.
+        influence: ``(C,)`` influence of its harm, per patient of the audit; None: it does not vary.
+    """
+
+    criterion: Criterion
+    influence: NDArray[np.float64] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """A verdict, why, and how many positives would decide when it is open."""
+
+    verdict: Verdict
+    reason: str
+    needed_positives: int | None = None
+
+
+def judge(harm: Estimate, tolerance: float, *, positives: int = 0) -> Judgement:
+    """Judge one harm.
+
+    Args:
+        harm: Estimate with its interval.
+        tolerance: δ.
+        positives: Positives it rests on, for the number needed to decide; 0 when unknown.
+
+    Raises:
+        StatisticsError: The tolerance is not a number.
+
+    >>> judge(Estimate(value=0.02, lower=-0.02, upper=0.08), 0.05, positives=100)
+    ... # doctest: +NORMALIZE_WHITESPACE
+    Judgement(verdict=<Verdict.INCONCLUSIVE: 'inconclusive'>,
+        reason='0.02, and the 95 % interval -0.02 to 0.08 holds the tolerance 0.05: about 400 positives would decide,
+                there are 100', needed_positives=400)
+    """
+    if math.isnan(tolerance):
+        raise StatisticsError("tolerance: expected a number, got NaN")
+    if any(math.isnan(number) for number in (harm.value, harm.lower, harm.upper)):
+        return Judgement(verdict=Verdict.INCONCLUSIVE, reason="the harm is not defined on these data")
+    limits = f"{_short(harm.lower)} to {_short(harm.upper)}"
+    seen = f"{_short(harm.value)}, and the {_percent(harm.confidence)} interval {limits}"
+    if harm.upper <= tolerance:
+        return Judgement(verdict=Verdict.PASS, reason=f"{seen} lies within the tolerance {_short(tolerance)}")
+    if harm.lower > tolerance:
+        return Judgement(verdict=Verdict.FAIL, reason=f"{seen} lies wholly beyond the tolerance {_short(tolerance)}")
+    needed = needed_positives(harm, tolerance, positives)
+    return Judgement(
+        verdict=Verdict.INCONCLUSIVE,
+        reason=f"{seen} holds the tolerance {_short(tolerance)}{_advice(needed, positives)}",
+        needed_positives=needed,
+    )
+
+
+def worst(harms: Sequence[Estimate]) -> Estimate:
+    """The largest of several harms whose intervals hold together: the largest value, lower and upper limit.
+
+    When every interval holds its own harm, ``[max L, max U]`` holds the largest harm; so findings and levels of one
+    check become one bound. The influence is that of the harm with the largest upper limit.
+
+    Args:
+        harms: Simultaneous estimates (see :func:`~robustbench_rad.statistics.multiplicity.joint_confidence`).
+
+    Raises:
+        StatisticsError: No harm at all.
+
+    >>> worst([Estimate(value=0.1, lower=0.0, upper=0.3), Estimate(value=0.2, lower=0.15, upper=0.25)]).upper
+    0.3
+    """
+    if not harms:
+        raise StatisticsError("worst harm: expected at least one")
+    deciding = max(harms, key=lambda harm: harm.upper)
+    return replace(
+        deciding,
+        value=max(harm.value for harm in harms),
+        lower=max(harm.lower for harm in harms),
+        upper=deciding.upper,
+    )
+
+
+def points(upper: ArrayLike, tolerance: float, critical_harm: float) -> NDArray[np.float64]:
+    """Points of a pessimistic bound: 100 at U ≤ 0, 70 at U = δ, 0 at U ≥ Δ, linear between; 70 or more just on a pass.
+
+    With δ ≤ 0 there is nothing between: 100 up to δ, below 70 beyond. With Δ ≤ δ nothing is left beyond δ.
+
+    Args:
+        upper: U, any shape.
+        tolerance: δ.
+        critical_harm: Δ.
+
+    Returns:
+        Points, of the shape of ``upper``.
+
+    >>> points([-0.1, 0.0, 0.025, 0.05, 0.1, 0.15], 0.05, 0.15).round(6).tolist()
+    [100.0, 100.0, 85.0, 70.0, 35.0, 0.0]
+    """
+    bound = np.asarray(upper, dtype=np.float64)
+    within = 100.0 if tolerance <= 0 else 100.0 - (100.0 - POINTS_AT_TOLERANCE) * np.clip(bound / tolerance, 0.0, 1.0)
+    room = critical_harm - tolerance
+    left = np.clip((critical_harm - bound) / room, 0.0, 1.0) if room > 0 else np.zeros_like(bound)
+    # The largest number below 70: a bound beyond the tolerance by less than rounding is still not a pass.
+    beyond = np.minimum(POINTS_AT_TOLERANCE * left, np.nextafter(POINTS_AT_TOLERANCE, 0.0))
+    return np.where(bound <= tolerance, within, beyond)
+
+
+def criterion_points(criterion: Criterion) -> float | None:
+    """Points of a judged criterion; None when it is informational.
+
+    Without a bound, or with one that may not be believed (it lies within the tolerance and yet the criterion did not
+    pass, say for masked gradients), the pessimistic bound is the worst: 0.
+    """
+    if criterion.verdict is Verdict.INFORMATIONAL:
+        return None
+    upper, tolerance, critical = criterion.harm.upper, criterion.tolerance, criterion.critical_harm
+    if upper is None or tolerance is None or critical is None or _disbelieved(criterion):
+        return 0.0
+    return float(points(upper, tolerance, critical))
+
+
+def with_points(judged: Judged) -> Judged:
+    """The same criterion with its points filled in."""
+    criterion = judged.criterion.model_copy(update={"points": criterion_points(judged.criterion)})
+    return replace(judged, criterion=criterion)
+
+
+def _disbelieved(criterion: Criterion) -> bool:
+    upper, tolerance = criterion.harm.upper, criterion.tolerance
+    within = upper is not None and tolerance is not None and upper <= tolerance
+    return within and criterion.verdict is not Verdict.PASS
+
+
+def _advice(needed: int | None, positives: int) -> str:
+    if needed is not None:
+        return f": about {needed} positives would decide, there are {positives}"
+    return ": the estimate sits at the tolerance, so more cases like these would not decide" if positives else ""
+
+
+def _short(number: float) -> str:
+    return f"{number:.3g}"
+
+
+def _percent(confidence: float) -> str:
+    return f"{100 * confidence:.3g} %"
