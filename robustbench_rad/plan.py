@@ -11,11 +11,14 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from robustbench_rad.errors import PlanError, suggestion
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 Probability = Annotated[float, Field(gt=0.0, lt=1.0)]
 Role = Literal["nuisance", "risk_factor", "demographic"]
@@ -24,7 +27,7 @@ Role = Literal["nuisance", "risk_factor", "demographic"]
 class Section(BaseModel):
     """Base of all sections: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, allow_inf_nan=False)
 
 
 class InputSection(Section):
@@ -100,6 +103,8 @@ class ModelSection(Section):
         for name in self.thresholds:
             if name not in self.names:
                 raise ValueError(f"thresholds: {name!r} is not a finding. {suggestion(name, self.names)}")
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("classes: a name appears twice")
         self._check_groups()
         return self
 
@@ -113,8 +118,8 @@ class ModelSection(Section):
             for member in group:
                 if member not in self.classes:
                     raise ValueError(f"findings.{name}: {member!r} is not a class. {suggestion(member, self.classes)}")
-            if not 0 < len(group) < len(self.classes):
-                raise ValueError(f"findings.{name}: a group holds at least one class and not all of them")
+            if not 0 < len(set(group)) < len(self.classes) or len(set(group)) != len(group):
+                raise ValueError(f"findings.{name}: a group holds at least one class, each once, and not all")
             if len(group) > 1 and name not in self.thresholds:
                 raise ValueError(
                     f"findings.{name}: a group of classes needs a threshold: thresholds = {{ {name} = 0.5 }}"
@@ -297,29 +302,52 @@ def make_plan(content: Mapping[str, Any], *, base: Path, source: str = "plan") -
     Raises:
         PlanError: Names source, key, what was expected and what came.
     """
+    for key in ("base", "source"):
+        if key in content:
+            raise PlanError(f"{source}: {key}: unknown key. {suggestion(key, _fields_at(Plan, []))}")
     try:
-        return Plan.model_validate({**content, "base": base, "source": source})
+        plan = Plan.model_validate_json(json.dumps(content, default=str), strict=True)  # strict JSON: "1" is no number
     except ValidationError as error:
         raise PlanError("\n".join(f"{source}: {line}" for line in explain(error, Plan))) from error
+    return plan.model_copy(update={"base": base, "source": source})
 
 
 def explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
     """One line per problem: key, what was expected, what came, nearest known key."""
-    lines = []
+    lines: dict[str, list[str]] = {}
+    given: dict[str, str] = {}
     for problem in error.errors():
-        place = [str(part) for part in problem["loc"]]
-        key = ".".join(place) or "the plan"
-        if problem["type"] == "extra_forbidden":
-            known = _fields_at(root, place[:-1])
-            lines.append(f"{key}: unknown key. {suggestion(place[-1], known)}")
-        elif problem["type"] == "missing":
-            lines.append(f"{key}: missing; it must be given")
-        elif problem["type"] == "value_error":
-            lines.append(f"{key}: {problem['ctx']['error']}")
-        else:
-            expected = problem["msg"][:1].lower() + problem["msg"][1:]
-            lines.append(f"{key}: {expected}, got {problem['input']!r}")
-    return lines
+        place = [str(part) for part in problem["loc"] if not _is_tag(part)]
+        key = ".".join(place)
+        lines.setdefault(key, []).append(_expected(problem, root, place))
+        if problem["type"] not in _SELF_EXPLAINING:
+            given[key] = f", got {problem['input']!r}"
+    return [
+        f"{key}: {text}" if key else text
+        for key, said in lines.items()
+        if (text := " or ".join(dict.fromkeys(said)).replace(" or expected ", " or ") + given.get(key, ""))
+    ]
+
+
+_SELF_EXPLAINING = ("extra_forbidden", "missing", "value_error")
+
+
+def _is_tag(part: int | str) -> bool:
+    """Whether pydantic put the name of a type between the keys, as it does for alternatives."""
+    return isinstance(part, str) and (
+        "[" in part or part in ("str", "bool", "float") or part.startswith("constrained-")
+    )
+
+
+def _expected(problem: ErrorDetails, root: type[BaseModel], place: list[str]) -> str:
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key. {suggestion(place[-1], _fields_at(root, place[:-1]))}"
+    if problem["type"] == "missing":
+        return "missing; it must be given"
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    said = problem["msg"][:1].lower() + problem["msg"][1:]
+    return said.replace("input should be", "expected").replace("valid array", "list").replace("an object", "a table")
 
 
 def _fields_at(model: type[BaseModel], place: list[str]) -> list[str]:

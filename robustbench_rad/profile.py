@@ -6,6 +6,8 @@ critical: *policy*); the two are hashed apart, so a finished run can be judged a
 
 from __future__ import annotations
 
+import difflib
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -137,10 +139,13 @@ def effective_profile(plan: Plan) -> Profile:
     Raises:
         PlanError: Unknown check.
     """
+    from robustbench_rad.checks import defaults
+
     file = read_profile(plan.profile, base=plan.base)
     tables = {id: dict(table) for id, table in file.checks.items()}
     left_out = set()
     for id, override in plan.checks.items():
+        defaults(id)  # raises PlanError for an unknown check, also for one that is switched off
         if override is False:
             left_out.add(id)
         elif override is not True:
@@ -170,23 +175,67 @@ def _has_meaning(id: str, modality: str) -> bool:
 def _spec(id: str, table: Mapping[str, Any], *, profiled: bool, enabled: bool) -> CheckSpec:
     from robustbench_rad.checks import defaults
 
-    default = defaults(id)  # raises PlanError for an unknown check
-    return CheckSpec(
+    default = defaults(id)
+    options = {key: value for key, value in table.items() if key not in POLICY_KEYS}
+    _refuse_misspelt(id, options)
+    spec = CheckSpec(
         id=id,
         domain=default.domain,
-        options={key: value for key, value in table.items() if key not in POLICY_KEYS},
-        tolerance=_by_quantity(id, "tolerance", table.get("tolerance", default.tolerance)),
-        critical_harm=_by_quantity(id, "critical_harm", table.get("critical_harm", default.critical_harm)),
-        critical=bool(table.get("critical", False)),
+        options=options,
+        tolerance=_by_quantity(id, "tolerance", table.get("tolerance", default.tolerance), default.tolerance),
+        critical_harm=_by_quantity(
+            id, "critical_harm", table.get("critical_harm", default.critical_harm), default.critical_harm
+        ),
+        critical=_flag(id, "critical", table.get("critical", False)),
         profiled=profiled,
         enabled=enabled,
     )
+    _check_order(spec)
+    return spec
 
 
-def _by_quantity(id: str, key: str, value: object) -> dict[str, float]:
-    numbers: dict[str, float] = {}
-    for name, number in (value if isinstance(value, Mapping) else {"": value}).items():
-        if isinstance(number, bool) or not isinstance(number, int | float):
-            raise PlanError(f"[checks.{id!r}] {key}: expected a number, got {number!r} for {name or 'the check'}")
-        numbers[str(name)] = float(number)
-    return numbers
+def _refuse_misspelt(id: str, options: Mapping[str, Any]) -> None:
+    """A misspelt key of judgement would otherwise be taken for an option of the condition."""
+    for key in options:
+        if difflib.get_close_matches(key, POLICY_KEYS, n=1, cutoff=0.8):
+            raise PlanError(f"[checks.{id!r}]: unknown key {key!r}", hint=suggestion(key, POLICY_KEYS))
+
+
+def _flag(id: str, key: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise PlanError(f"[checks.{id!r}] {key}: expected true or false, got {value!r}")
+    return value
+
+
+def _by_quantity(id: str, key: str, value: object, default: float | Mapping[str, float]) -> dict[str, float]:
+    """One number for all harms, or a table of some of them; the others keep their default."""
+    known = dict(default) if isinstance(default, Mapping) else {"": default}
+    if not isinstance(value, Mapping):
+        return dict.fromkeys([*known, ""], _number(id, key, value, "the check"))
+    for name in value:
+        if name not in known:
+            harms = [harm for harm in known if harm]
+            hint = suggestion(name, harms) if harms else f"This check measures one harm: {key} = {default}"
+            raise PlanError(f"[checks.{id!r}] {key}: {name!r} is not a harm of this check", hint=hint)
+    return {**known, **{str(name): _number(id, key, number, name) for name, number in value.items()}}
+
+
+def _number(id: str, key: str, value: object, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise PlanError(f"[checks.{id!r}] {key}: expected a number, got {value!r} for {what}")
+    return float(value)
+
+
+def _check_order(spec: CheckSpec) -> None:
+    for name in {*spec.tolerance, *spec.critical_harm} - {""}:
+        _check_pair(spec.id, spec.delta(name), spec.capital_delta(name), f" for {name}")
+    if "" in spec.tolerance and "" in spec.critical_harm:
+        _check_pair(spec.id, spec.delta(""), spec.capital_delta(""), "")
+
+
+def _check_pair(id: str, delta: float, capital_delta: float, what: str) -> None:
+    if not delta < capital_delta:
+        raise PlanError(
+            f"[checks.{id!r}]: tolerance {delta:g} must be below critical_harm {capital_delta:g}{what}",
+            hint="Points fall from 70 at the tolerance to 0 at the critical harm.",
+        )
