@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 SCHEMA_VERSION = "1.0"
 
@@ -141,6 +141,8 @@ class FindingSummary(Record):
     sensitivity: Interval
     specificity: Interval
     claim_auroc: float | None = None
+    claim_sensitivity: float | None = None
+    claim_specificity: float | None = None
 
 
 class DataSummary(Record):
@@ -238,6 +240,13 @@ class AuditResult(Record):
     notices: list[str] = Field(default_factory=list, description="Warnings in plain words")
     plan: dict[str, Any] = Field(description="The effective plan")
     provenance: Provenance
+
+    @field_validator("schema_version")
+    @classmethod
+    def _same_major(cls, version: str) -> str:
+        if version.partition(".")[0] != SCHEMA_VERSION.partition(".")[0]:
+            raise ValueError(f"expected version {SCHEMA_VERSION}, got {version!r}")
+        return version
 
     def to_json(self) -> str:
         """Indented JSON, one trailing newline."""
