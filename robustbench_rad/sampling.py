@@ -9,9 +9,13 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from robustbench_rad.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -19,6 +23,11 @@ T = TypeVar("T")
 def patient_key(patient_id: str) -> int:
     """A 63-bit number that stands for a patient in a state, which must not hold names."""
     return derive_seed("patient", patient_id)
+
+
+def kept_copy(image: Tensor) -> Callable[[], Tensor]:
+    """Copy an image to the CPU when first asked to, and once; a view would keep its whole batch in memory."""
+    return cache(lambda: image.detach().cpu().clone())
 
 
 @dataclass(kw_only=True)

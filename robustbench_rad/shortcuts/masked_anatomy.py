@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from robustbench_rad.classifier import Classifier
 from robustbench_rad.conditions import Applied, Batch, Condition, Level, Measurement, ModelQuery, State, Variant
 from robustbench_rad.errors import DataError, suggestion
 from robustbench_rad.registry import register
-from robustbench_rad.sampling import PatientBank, patient_key
+from robustbench_rad.sampling import PatientBank, kept_copy, patient_key
 from robustbench_rad.seeds import derive_seed
 from robustbench_rad.shortcuts import anatomy
 
@@ -106,8 +105,8 @@ class MaskedAnatomy(Condition):
 
         Returns:
             ``mean`` ``(1, 1, ...)``, ``atlas`` boolean ``(1, 1, ...)``, ``weights`` (the atlas with its soft edge),
-            ``grey`` ``(2,)`` mean inside the masks, and outside of them within the atlas, ``donors`` ``(B, 1, ...)`` most typical first, and
-            ``donor_patients`` ``(B,)``. ``atlas`` has no elements when no case has a mask.
+            ``grey`` ``(2,)`` mean inside the masks, and outside of them within the atlas, ``donors`` ``(B, 1, ...)``
+            most typical first, and ``donor_patients`` ``(B,)``. ``atlas`` has no elements when no case has a mask.
         """
         del classifier
         sums, bank = _Sums(), PatientBank[Tensor](size=self.donors)
@@ -115,7 +114,7 @@ class MaskedAnatomy(Condition):
             sums.add(batch)
             for row, (patient, seed) in enumerate(zip(batch.patient_ids, batch.seeds, strict=True)):
                 key = derive_seed(seed, self.id, self.version, "donor")
-                bank.offer(patient, key, partial(_copied, batch.images[row]))
+                bank.offer(patient, key, kept_copy(batch.images[row]))
         return self._state(sums, bank) if sums.masked else {"atlas": torch.zeros(0, dtype=torch.bool)}
 
     def _state(self, sums: _Sums, bank: PatientBank[Tensor]) -> State:
@@ -247,11 +246,6 @@ class _Covered:
 
     def _has_mask(self) -> Tensor:
         return self.own.flatten(1).any(1)
-
-
-def _copied(image: Tensor) -> Tensor:
-    """A copy on the CPU; a view would keep its whole batch in memory."""
-    return image.detach().cpu().clone()
 
 
 def _own_masks(batch: Batch) -> Tensor:
