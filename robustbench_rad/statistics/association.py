@@ -123,7 +123,8 @@ def strongest_association(
             first[value] = against_rest(value, confidence)
     if not first:
         raise StatisticsError("no label in which two values of the attribute occur, so dependence cannot be told")
-    joint = joint_confidence([e.influence for e in first.values()], confidence, seed=seed)
+    influences = [e.influence for e in first.values() if e.influence is not None]
+    joint = joint_confidence(np.stack(influences), confidence, seed=seed)
     levels = {value: against_rest(value, joint) for value in first}
     level = max(levels, key=lambda value: abs(levels[value].value - 0.5))
     return Association(estimate=levels[level], level=level, levels=levels)
@@ -192,7 +193,8 @@ def _by_patient(
     owner = np.unique(patients)
     has_negative = np.bincount(patients, weights=truth == 0, minlength=n_patients) > 0
     has_positive = np.bincount(patients, weights=truth == 1, minlength=n_patients) > 0
-    return sums[owner], owner, (has_negative + 2 * has_positive)[owner]
+    pattern = has_negative.astype(np.int64) + 2 * has_positive.astype(np.int64)
+    return np.asarray(sums[owner], dtype=np.float64), owner, pattern[owner]
 
 
 def _one_value(trait: Floats, patients: NDArray[np.int64], owner: NDArray[np.int64]) -> Floats:
