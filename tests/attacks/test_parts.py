@@ -1,0 +1,93 @@
+"""The small objects an attack is made of."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from robustbench_rad.attacks._objective import Targets
+from robustbench_rad.attacks._schedule import Budget, StepRule, step_fractions
+from robustbench_rad.attacks._threat import LinfBall, stored
+
+
+def test_targets_are_the_labelled_pairs_with_their_direction():
+    labels = torch.tensor([[1.0, torch.nan], [0.0, 1.0]])
+    targets = Targets.of(labels, torch.zeros(2, 2))
+    assert targets.case.tolist() == [0, 1, 1]
+    assert targets.finding.tolist() == [0, 0, 1]
+    assert targets.side.tolist() == [1.0, -1.0, 1.0]
+
+
+def test_a_pair_without_a_clean_margin_is_no_target():
+    assert len(Targets.of(torch.ones(1, 2), torch.tensor([[torch.nan, 1.0]]))) == 1
+
+
+def test_weights_times_margins_is_the_health():
+    targets = Targets.of(torch.tensor([[1.0, 0.0], [0.0, torch.nan]]), torch.zeros(2, 2))
+    margins = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close((targets.weights(2) * margins).sum(1), targets.health(margins))
+
+
+def test_health_ignores_what_the_model_says_of_other_findings():
+    targets = Targets.of(torch.tensor([[1.0, torch.nan]]), torch.zeros(1, 2))
+    assert targets.health(torch.tensor([[2.0, torch.nan]])).tolist() == [2.0]
+
+
+@pytest.mark.parametrize(("label", "margin", "wrong"), [(1, -0.1, True), (1, 0.0, False), (0, 0.0, True), (0, -0.1, False)])
+def test_a_margin_of_zero_is_a_positive_call(label, margin, wrong):
+    targets = Targets.of(torch.tensor([[float(label)]]), torch.zeros(1, 1))
+    assert targets.wrong(targets.health(torch.tensor([[margin]]))).item() is wrong
+
+
+def test_chunks_cover_every_target_once():
+    targets = Targets.of(torch.ones(5, 3), torch.zeros(5, 3))
+    index = list(targets.chunks(4))
+    assert [len(part) for part in index] == [4, 4, 4, 3]
+    assert torch.cat(index).tolist() == list(range(15))
+    assert list(targets.select(torch.tensor([], dtype=torch.int64)).chunks(4)) == []
+
+
+@given(radius=st.floats(1e-4, 1.0), bits=st.integers(1, 16))
+def test_the_storable_ball_is_the_largest_inside(radius, bits):
+    grey_levels = 2**bits - 1
+    whole = LinfBall.storable(radius, bits).radius * grey_levels
+    assert whole == pytest.approx(round(whole), abs=1e-6)
+    assert -1e-3 <= radius * grey_levels - whole < 1
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+def test_one_grey_level_is_storable_at_every_depth(bits):
+    for count in range(1, 17):
+        assert LinfBall.storable(count / (2**bits - 1), bits).radius * (2**bits - 1) == pytest.approx(count)
+
+
+def test_projection_keeps_ball_and_box():
+    source = torch.Generator().manual_seed(0)
+    centre, planes = torch.rand(2, 1, 3, 4, 5, generator=source), 4 * torch.rand(2, 1, 3, 4, 5, generator=source) - 2
+    projected = LinfBall(radius=0.25).project(planes, centre)
+    assert ((projected - centre).abs() <= 0.25 + 1e-6).all()
+    assert projected.min() >= 0
+    assert projected.max() <= 1
+    torch.testing.assert_close(LinfBall(radius=0.25).project(projected, centre), projected, rtol=0, atol=0)
+
+
+def test_storing_twice_is_storing_once():
+    once = stored(torch.rand(1, 1, 9, 9, generator=torch.Generator().manual_seed(0)), 8)
+    torch.testing.assert_close(stored(once, 8), once, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("steps", range(3, 101))
+def test_later_steps_can_cross_the_ball(steps):
+    fractions = step_fractions(steps, StepRule.DECAYING)
+    assert len(fractions) == steps
+    assert fractions[0] == 1
+    assert sum(fractions[1:]) >= 2
+    assert list(fractions[1:]) == sorted(fractions[1:], reverse=True)
+
+
+def test_one_step_is_the_whole_radius():
+    assert step_fractions(1, StepRule.DECAYING) == (1.0,)
+
+
+def test_the_price_counts_a_backward_as_two():
+    assert Budget(steps=20, random_starts=1).passes_per_level == 2 * (19 * 3 + 1)
