@@ -6,7 +6,8 @@ RobustbenchRadError
 ├── DataError            the manifest, the labels or the masks
 │   └── ImageError       one image file: unreadable, wrong unit, outside its declared range
 ├── MissingExtraError    an optional package is needed; the message holds the pip line
-├── RunFolderError       the run folder belongs to another audit, is in use or cannot be written
+├── RunFolderError       the run folder belongs to another audit or cannot be written
+│   └── RunFolderBusyError   another process works in it
 └── StatisticsError      an estimator was given data it is not defined for
 
 A message says what was expected, what came, where, and what to do next. The command line prints it without a traceback
@@ -64,7 +65,11 @@ class MissingExtraError(RobustbenchRadError):
 
 
 class RunFolderError(RobustbenchRadError):
-    """The run folder belongs to another audit, is in use, or cannot be written."""
+    """The run folder belongs to another audit, or cannot be written."""
+
+
+class RunFolderBusyError(RunFolderError):
+    """Another process works in the run folder."""
 
 
 class StatisticsError(RobustbenchRadError):

@@ -94,8 +94,8 @@ class Evaluator:
         for condition in self.conditions:
             self.progress.condition(condition.id)
             before = (self.query.forwards, self.query.backwards)
-            for rows, batch in self._batches(condition.space, cases, display, clean):
-                self._apply(condition, batch, rows, table)
+            for rows, batch in self._numbered(condition.space, cases, display):
+                self._apply(condition, replace(batch, clean_margins=clean[rows]), rows, table)
             table.passes[condition.id] = (self.query.forwards - before[0], self.query.backwards - before[1])
         return table.chunk()
 
@@ -110,20 +110,24 @@ class Evaluator:
             )
         return margins
 
-    def _batches(
-        self, space: Space, cases: Sequence[Case], display: Batch, clean: Tensor
+    def batches(self, space: Space, cases: Sequence[Case]) -> Iterator[Batch]:
+        """Batches of these cases in a space: equal bit depth, in physical space equal shape, at most ``batch_size``."""
+        display = self.display_batch(cases) if space is Space.DISPLAY else None
+        for _rows, batch in self._numbered(space, cases, display):
+            yield batch
+
+    def _numbered(
+        self, space: Space, cases: Sequence[Case], display: Batch | None
     ) -> Iterator[tuple[list[int], Batch]]:
-        """Batches in the condition's space with their row numbers in the chunk; equal shapes together."""
+        """Batches with the row numbers of their cases."""
         for rows in self._rows(space, cases):
-            if space is Space.DISPLAY:
-                batch = display.select(torch.tensor(rows, device=display.device))
-                batch = replace(batch, stored_bits=cases[rows[0]].stored_bits)
+            if display is None or space is Space.PHYSICAL:
+                yield rows, self._physical_batch([cases[row] for row in rows])
             else:
-                batch = self._physical_batch([cases[row] for row in rows])
-            yield rows, replace(batch, clean_margins=clean[rows])
+                batch = display.select(torch.tensor(rows, device=display.device))
+                yield rows, replace(batch, stored_bits=cases[rows[0]].stored_bits)
 
     def _rows(self, space: Space, cases: Sequence[Case]) -> Iterator[list[int]]:
-        """Row numbers of one batch after the other: equal bit depth, in physical space equal shape, at most batch_size."""
         groups: dict[tuple[object, ...], list[int]] = {}
         for row, case in enumerate(cases):
             shape = () if space is Space.DISPLAY else (*case.image.shape, case.unit)
@@ -143,6 +147,8 @@ class Evaluator:
         for variant in applied.variants:
             if variant.full_search:
                 table.full_search.add((condition.id, variant.level.name))
+            if variant.reason:
+                table.reasons.add((condition.id, variant.level.name, variant.reason))
             table.add(condition.id, variant.level.name, self._margins(condition, variant, batch), where)
         for measurement in applied.measurements:
             table.measure(condition.id, measurement, where)
@@ -158,6 +164,8 @@ class Evaluator:
                 raise RobustbenchRadError(f"{condition.id}: a level came back with neither images nor margins")
             physical = condition.space is Space.PHYSICAL
             margins = self.query.margins(self.classifier.display(variant.images) if physical else variant.images)
+            # NaN says "not applicable" in a score table; a model that gives no number is something else.
+            margins = margins.nan_to_num(nan=float("inf"), posinf=float("inf"), neginf=float("inf"))
         if variant.applicable is not None:
             margins = margins.masked_fill(~variant.applicable.to(margins.device)[:, None], float("nan"))
         return margins
@@ -181,6 +189,7 @@ class _Table:
     quantities: dict[Quantity, Floats] = field(default_factory=dict)
     passes: dict[str, tuple[int, int]] = field(default_factory=dict)
     full_search: set[tuple[str, str]] = field(default_factory=set)
+    reasons: set[tuple[str, str, str]] = field(default_factory=set)
 
     def add(self, condition: str, level: str, margins: Tensor, rows: NDArray[np.int64]) -> None:
         values = margins.detach().float().cpu().numpy()
@@ -203,6 +212,7 @@ class _Table:
             values=_side_by_side([self.quantities[quantity] for quantity in quantities], len(self.cases)),
             passes=self.passes,
             full_search=tuple(sorted(self.full_search)),
+            reasons=tuple(sorted(self.reasons)),
         )
 
     def _empty(self) -> Floats:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from robustbench_rad.errors import RunFolderError
+from robustbench_rad.errors import RunFolderBusyError, RunFolderError
 from robustbench_rad.scores import Chunk, write_atomic
 
 if TYPE_CHECKING:
@@ -113,7 +113,8 @@ class RunFolder:
     def write_state(self, condition: str, state: State) -> None:
         """Keep what a condition learned."""
         buffer = io.BytesIO()
-        np.savez(buffer, **{name: tensor.detach().cpu().numpy() for name, tensor in state.items()})
+        arrays: dict[str, Any] = {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
+        np.savez(buffer, **arrays)
         write_atomic(self.path / "states" / f"{condition}.npz", buffer.getvalue())
 
     def chunks(self, cases: Sequence[Sequence[str]]) -> Iterator[Chunk]:
@@ -201,7 +202,7 @@ def _locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RunFolderError(
+            raise RunFolderBusyError(
                 f"{path}: another audit is running in it", hint="Wait for it, or choose another --run-folder."
             ) from error
         yield

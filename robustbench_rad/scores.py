@@ -11,7 +11,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -54,6 +54,8 @@ class Chunk:
         quantities: Q columns of measurements.
         values: ``(N, Q)`` float32; NaN where not measured.
         passes: Counted forward and backward passes per condition.
+        full_search: (condition, level) whose margins rank: the search went on after the flip.
+        reasons: (condition, level, why some cases are not applicable).
     """
 
     cases: tuple[str, ...]
@@ -63,6 +65,7 @@ class Chunk:
     values: Floats
     passes: dict[str, tuple[int, int]]
     full_search: tuple[tuple[str, str], ...] = ()
+    reasons: tuple[tuple[str, str, str], ...] = ()
 
     def write(self, path: Path) -> None:
         """Write atomically: temporary name, fsync, rename."""
@@ -72,6 +75,7 @@ class Chunk:
             "quantities": [[q.condition, q.name, q.level, q.finding] for q in self.quantities],
             "passes": self.passes,
             "full_search": self.full_search,
+            "reasons": self.reasons,
         }
         buffer = io.BytesIO()
         text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
@@ -106,6 +110,7 @@ class Chunk:
             values=values,
             passes={key: (int(f), int(b)) for key, (f, b) in header["passes"].items()},
             full_search=tuple((a, b) for a, b in header["full_search"]),
+            reasons=tuple((a, b, c) for a, b, c in header["reasons"]),
         )
 
 
@@ -127,6 +132,7 @@ class ScoreTable:
     columns: dict[Column, Floats]
     quantities: dict[Quantity, Floats]
     full_search: frozenset[tuple[str, str]] = frozenset()
+    reasons: dict[tuple[str, str], str] = field(default_factory=dict)
 
     @classmethod
     def join(cls, chunks: Iterable[Chunk], order: Sequence[str]) -> Self:
@@ -142,7 +148,8 @@ class ScoreTable:
             for position, quantity in enumerate(part.quantities):
                 _slot(quantities, quantity, len(order))[index] = part.values[:, position]
         full = frozenset(pair for part in parts for pair in part.full_search)
-        return cls(cases=tuple(order), columns=columns, quantities=quantities, full_search=full)
+        reasons = {(condition, level): why for part in parts for condition, level, why in part.reasons}
+        return cls(cases=tuple(order), columns=columns, quantities=quantities, full_search=full, reasons=reasons)
 
     def margins(self, condition: str, level: str, finding: str) -> Floats:
         """Margins of one column in case order; NaN everywhere when it was never evaluated."""

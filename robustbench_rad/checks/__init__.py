@@ -48,8 +48,8 @@ _ATTACK = CheckDefaults(
     domain=Domain.ADVERSARIAL,
     judge="robustbench_rad.checks.adversarial",
     summary="Share of correct calls that the attack flips, per clinical direction.",
-    tolerance=0.30,
-    critical_harm=0.90,
+    tolerance={"hide": 0.30, "create": 0.30},
+    critical_harm={"hide": 0.90, "create": 0.90},
 )
 _OWN: dict[str, CheckDefaults] = {
     "clean.performance": CheckDefaults(

@@ -1,0 +1,309 @@
+"""The main job: a plan in, a result out.
+
+prepare (load model and cases, check every file) → preflight → fit → pass (chunk by chunk, resumable) → judge → assemble.
+Everything after the pass is a pure function of the scores on disk, so a finished run is judged again in seconds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from robustbench_rad import __version__
+from robustbench_rad.assembly import code_sha256, data_summary, finding_summaries, model_summary, versions
+from robustbench_rad.cases import CaseTable, read_cases, require_readable
+from robustbench_rad.checks import defaults
+from robustbench_rad.checks.context import JudgeContext
+from robustbench_rad.classifier import Classifier, untouched
+from robustbench_rad.conditions import Batch, Condition, Space
+from robustbench_rad.errors import DataError, PlanError
+from robustbench_rad.evaluation import Evaluator
+from robustbench_rad.gallery import pictures
+from robustbench_rad.judgement import Judgement, judge_audit
+from robustbench_rad.loader import in_chunks, load_in_order
+from robustbench_rad.loading import load_classifier
+from robustbench_rad.plan import Plan, digest
+from robustbench_rad.preflight import preflight
+from robustbench_rad.profile import Profile, effective_profile
+from robustbench_rad.progress import Progress
+from robustbench_rad.query import CountingQuery
+from robustbench_rad.registry import entry
+from robustbench_rad.result import AuditResult, PreflightItem, Provenance
+from robustbench_rad.runs import Identity, RunFolder, default_folder
+from robustbench_rad.scores import Chunk, ScoreTable
+from robustbench_rad.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from robustbench_rad.conditions import State
+
+PREFLIGHT_CASES = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """A finished audit: the result and where its run lies."""
+
+    result: AuditResult
+    folder: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Everything that is known before the first image is altered."""
+
+    plan: Plan
+    profile: Profile
+    classifier: Classifier
+    table: CaseTable
+    conditions: tuple[Condition, ...]
+    preflight: tuple[PreflightItem, ...] = ()
+    timings_s: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> Identity:
+        """What the run is a run of."""
+        model = self.plan.model.model_dump(mode="json", exclude={"factory", "weights", "sha256"})
+        data = self.plan.data.model_dump(mode="json", include={"modality", "stored_bits", "uncertain", "anatomy"})
+        measured = {
+            "profile": self.profile.measurement,
+            "versions": {condition.id: condition.version for condition in self.conditions},
+            "seed": self.plan.seed,
+            "model": model,
+            "data": data,
+            "device": self.classifier.device.type,
+        }
+        return Identity(plan=digest(measured), model=self.classifier.weights_sha256, data=self.table.digest)
+
+    @property
+    def passes_per_case(self) -> float:
+        """Price: forward-equivalents per case, the clean pass included."""
+        findings = len(self.classifier.findings)
+        return 1.0 + sum(condition.passes(findings) for condition in self.conditions)
+
+
+def run_audit(plan: Plan, *, folder: Path | None = None, progress: Progress | None = None) -> Audit:
+    """Run an audit, or continue it where it was stopped.
+
+    Args:
+        plan: What to audit.
+        folder: Run folder; default: ``runs/<plan>-<hash>``, the same for the same plan, model and data.
+        progress: Is told what happens.
+
+    Raises:
+        RobustbenchRadError: Anything the user can put right; nothing that was finished is lost.
+    """
+    progress = progress or Progress()
+    try:
+        prepared = prepare(plan, progress=progress)
+        declared = plan.path(plan.run.folder) if plan.run.folder else None
+        place = folder or declared or default_folder(Path(plan.source).stem, prepared.identity)
+        with (
+            RunFolder.open(place, prepared.identity, chunk_size=plan.run.chunk_size) as run,
+            untouched(prepared.classifier.module),
+        ):
+            return Audit(result=_run(prepared, run, progress), folder=place)
+    finally:
+        progress.close()
+
+
+def prepare(plan: Plan, *, progress: Progress | None = None) -> Prepared:
+    """Load the model and the cases, and read every file once, so that nothing breaks hours later.
+
+    Raises:
+        PlanError: An unknown check or option.
+        ModelError: The model cannot be loaded.
+        DataError: The manifest is wrong, or files are unreadable (all of them are listed).
+    """
+    progress = progress or Progress()
+    timings: dict[str, float] = {}
+    with _timed(timings, "load"):
+        profile = effective_profile(plan)
+        conditions = _conditions(profile)
+        classifier = load_classifier(plan, device=plan.device, allow_pickle=plan.run.allow_pickle)
+        table = read_cases(plan, volumes=len(plan.model.input.size) == 3)
+    if plan.data.max_cases:
+        table = table.subset(plan.data.max_cases, seed=plan.seed)
+    with _timed(timings, "verify files"):
+        progress.stage("reading files", len(table.records))
+        table = require_readable(
+            table, plan.data.on_unreadable, workers=plan.run.workers, progress=lambda _done, _of: progress.advance(1)
+        )
+    if not table.records:
+        raise DataError("no case is left to audit", hint="See the exclusions above.")
+    return Prepared(
+        plan=plan, profile=profile, classifier=classifier, table=table, conditions=conditions, timings_s=timings
+    )
+
+
+def _conditions(profile: Profile) -> tuple[Condition, ...]:
+    made = []
+    for check in profile.checks:
+        if check.enabled and defaults(check.id).condition:
+            made.append(entry(check.id).load().from_options(check.options))
+        elif check.options and not defaults(check.id).condition:
+            raise PlanError(f"[checks.{check.id!r}]: this check has no options, got {', '.join(check.options)}")
+    return tuple(made)
+
+
+@contextmanager
+def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    timings[name] = round(timings.get(name, 0.0) + time.perf_counter() - start, 3)
+
+
+def _run(prepared: Prepared, run: RunFolder, progress: Progress) -> AuditResult:
+    timings = prepared.timings_s
+    evaluator = Evaluator(
+        classifier=prepared.classifier,
+        conditions=prepared.conditions,
+        states={},
+        modality=prepared.plan.data.modality,
+        seed=prepared.plan.seed,
+        batch_size=prepared.plan.run.batch_size,
+        query=CountingQuery(prepared.classifier),
+        progress=progress,
+    )
+    with _timed(timings, "preflight"):
+        items = _preflight(prepared, evaluator)
+    with _timed(timings, "fit"):
+        states = _fit(prepared, run, evaluator, progress)
+    evaluator = replace(evaluator, states=states)
+    with _timed(timings, "pass"):
+        chunks = _pass(prepared, run, evaluator, progress)
+    with _timed(timings, "judge"):
+        context = judge_context(prepared, chunks)
+        judgement = judge_audit(context, prepared.profile, errors={}, preflight=items)
+    images = pictures(prepared, evaluator) if prepared.plan.report.images else []
+    result = _assemble(prepared, run, context, judgement, items, chunks)
+    run.finish()
+    return result.model_copy(update={"pictures": images})
+
+
+def _preflight(prepared: Prepared, evaluator: Evaluator) -> list[PreflightItem]:
+    """Look at a small sample, the same one for any order of the cases."""
+    table, seed = prepared.table, prepared.plan.seed
+    ranked = sorted(range(len(table.records)), key=lambda i: derive_seed(seed, "preflight", table.records[i].case_id))
+    cases = list(load_in_order(table, sorted(ranked[:PREFLIGHT_CASES]), workers=0))
+    return preflight(prepared.classifier, [evaluator.display_batch(cases)], table=table, plan=prepared.plan)
+
+
+def _fit(prepared: Prepared, run: RunFolder, evaluator: Evaluator, progress: Progress) -> dict[str, State | None]:
+    """Let every condition that needs it learn from the whole set; what an earlier attempt learned is read back."""
+    states: dict[str, State | None] = {}
+    device = prepared.classifier.device
+    for condition in prepared.conditions:
+        if not condition.needs_fit:
+            continue
+        state = run.read_state(condition.id)
+        if state is None:
+            progress.stage(f"fitting {condition.id}", len(prepared.table.records))
+            state = condition.fit(prepared.classifier, _fit_batches(prepared, evaluator, condition.space, progress))
+            if state is not None:
+                run.write_state(condition.id, state)
+        states[condition.id] = state and {name: tensor.to(device) for name, tensor in state.items()}
+    return states
+
+
+def _fit_batches(prepared: Prepared, evaluator: Evaluator, space: Space, progress: Progress) -> Iterator[Batch]:
+    table, run = prepared.table, prepared.plan.run
+    loaded = load_in_order(table, range(len(table.records)), workers=run.workers)
+    for cases in in_chunks(loaded, run.batch_size):
+        yield from evaluator.batches(space, cases)
+        progress.advance(len(cases))
+
+
+def _pass(prepared: Prepared, run: RunFolder, evaluator: Evaluator, progress: Progress) -> list[Chunk]:
+    """Evaluate the chunks that are not yet on disk, and read all of them."""
+    members = _members(prepared.table.case_ids, run.chunk_size)
+    pending = [number for number in range(len(members)) if not run.chunk_path(number).is_file()]
+    done = len(members) - len(pending)
+    progress.stage("audit", len(prepared.table.records))
+    if done:
+        progress.message(f"continuing: {done} of {len(members)} chunks are already on disk")
+        progress.advance(sum(len(m) for n, m in enumerate(members) if n not in set(pending)))
+    order = [n * run.chunk_size + i for n in pending for i in range(len(members[n]))]
+    cases = load_in_order(prepared.table, order, workers=prepared.plan.run.workers)
+    for number in pending:
+        chunk = evaluator.chunk([next(cases) for _ in members[number]])
+        run.write_chunk(number, chunk)
+        progress.advance(len(members[number]))
+        done += 1
+        progress.chunk(done, len(members))
+    return list(run.chunks(members))
+
+
+def _members(case_ids: Sequence[str], size: int) -> list[tuple[str, ...]]:
+    return [tuple(case_ids[start : start + size]) for start in range(0, len(case_ids), size)]
+
+
+def judge_context(prepared: Prepared, chunks: Sequence[Chunk]) -> JudgeContext:
+    """Everything a judgement may look at."""
+    plan, table = prepared.plan, prepared.table
+    return JudgeContext(
+        scores=ScoreTable.join(chunks, table.case_ids),
+        findings=prepared.classifier.findings,
+        labels=table.labels.astype("float64"),
+        patients=table.patient_codes,
+        metadata={column: table.metadata(column) for column in plan.data.metadata},
+        roles=dict(plan.data.metadata),
+        claims=plan.claims,
+        minimum_auroc=prepared.profile.minimum_auroc,
+        levels={condition.id: condition.levels for condition in prepared.conditions},
+        seed=derive_seed(plan.seed, "judge") % 2**32,
+    )
+
+
+def _assemble(
+    prepared: Prepared,
+    run: RunFolder,
+    context: JudgeContext,
+    judgement: Judgement,
+    items: list[PreflightItem],
+    chunks: Sequence[Chunk],
+) -> AuditResult:
+    plan = prepared.plan
+    return AuditResult(
+        title=plan.title,
+        verdict=judgement.verdict,
+        model=model_summary(plan, prepared.classifier),
+        data=data_summary(plan, prepared.table),
+        preflight=items,
+        findings=finding_summaries(plan, context),
+        criteria=[item.criterion for item in judgement.judged],
+        curves=judgement.curves,
+        tables=judgement.tables,
+        score=judgement.score,
+        notices=judgement.notices,
+        plan=plan.effective(),
+        provenance=_provenance(prepared, run, chunks),
+    )
+
+
+def _provenance(prepared: Prepared, run: RunFolder, chunks: Sequence[Chunk]) -> Provenance:
+    passes: dict[str, float] = {}
+    for chunk in chunks:
+        for condition, (forwards, backwards) in chunk.passes.items():
+            passes[condition] = passes.get(condition, 0.0) + forwards + 2 * backwards
+    cases = len(prepared.table.records)
+    profile = prepared.profile
+    return Provenance(
+        tool_version=__version__,
+        code_sha256=code_sha256(),
+        measurement_sha256=prepared.identity.sha256,
+        policy_sha256=digest(profile.policy),
+        profile=f"{profile.name} v{profile.version}",
+        profile_sha256=profile.sha256,
+        seed=prepared.plan.seed,
+        device=str(prepared.classifier.device),
+        versions=versions(),
+        started=run.started,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        timings_s=prepared.timings_s,
+        passes={condition: round(total / cases, 2) for condition, total in passes.items()},
+    )

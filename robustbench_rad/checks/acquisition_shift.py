@@ -1,0 +1,61 @@
+"""Acquisition shifts: what is lost, paired with the clean images of the same cases."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from robustbench_rad.checks.comparisons import Comparison, judge_jointly
+from robustbench_rad.checks.context import CheckOutcome, Floats, JudgeContext
+from robustbench_rad.checks.metrics import METRICS, NAMES, curve, metric_drop
+from robustbench_rad.profile import CheckSpec
+from robustbench_rad.result import Table
+from robustbench_rad.statistics.estimate import Estimate
+
+
+def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
+    """Judge the drop of AUROC, sensitivity and specificity at every level of the shift."""
+    comparisons = [
+        Comparison(
+            finding=finding,
+            quantity=f"{NAMES[name]} drop",
+            harm=name,
+            level=level,
+            estimate=partial(_drop, context, check.id, level.name, name, finding),
+        )
+        for finding in context.findings
+        for name in METRICS
+        for level in context.levels.get(check.id, ())
+    ]
+    curves = [curve(context, check, finding, name, lambda _: True) for finding in context.findings for name in METRICS]
+    return CheckOutcome(
+        judged=judge_jointly(context, check, comparisons), curves=curves, tables=_measurements(context, check)
+    )
+
+
+def _drop(context: JudgeContext, condition: str, level: str, name: str, finding: str, confidence: float) -> Estimate:
+    return metric_drop(context, name, finding, context.altered(condition, level, finding), confidence)
+
+
+def _measurements(context: JudgeContext, check: CheckSpec) -> list[Table]:
+    """What the shift did to the images, per level: median of each measured quantity, number of cases it applied to."""
+    names = sorted({q.name for q in context.scores.quantities if q.condition == check.id and not q.finding})
+    rows: list[list[str | float | int | None]] = []
+    for level in context.levels.get(check.id, ()):
+        altered = ~np.isnan(context.margins(check.id, level.name, context.findings[0]))
+        values = [_median(_measured(context, check.id, name, level.name)) for name in names]
+        rows.append([str(level), int(altered.sum()), int((~altered).sum()), *values])
+    columns = ["level", "cases altered", "not applicable", *(f"median {name}" for name in names)]
+    return [Table(check=check.id, domain=check.domain, title="What the shift did", columns=columns, rows=rows)]
+
+
+def _measured(context: JudgeContext, condition: str, name: str, level: str) -> Floats:
+    """A quantity of one level, or the one that all levels share."""
+    values = context.measured(condition, name, level)
+    return context.measured(condition, name) if np.isnan(values).all() else values
+
+
+def _median(values: Floats) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else None

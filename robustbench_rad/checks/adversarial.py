@@ -1,0 +1,126 @@
+"""Adversarial attacks: which correct calls flip, in the clinical directions *hide* and *create*.
+
+A verified flip is always believed, so a fail stands whatever the diagnostics say; only a pass can be doubted.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from robustbench_rad.checks.comparisons import Comparison, judge_jointly
+from robustbench_rad.checks.context import CheckOutcome, Floats, JudgeContext
+from robustbench_rad.checks.metrics import METRICS, curve
+from robustbench_rad.conditions import Level
+from robustbench_rad.errors import StatisticsError
+from robustbench_rad.profile import CheckSpec
+from robustbench_rad.result import Curve, Table
+from robustbench_rad.statistics.estimate import Estimate
+from robustbench_rad.statistics.proportions import proportion
+
+HIDE, CREATE = 1.0, 0.0  # the label whose correct calls the direction flips
+QUANTITIES = {HIDE: "hide: true positives lost", CREATE: "create: true negatives lost"}
+
+
+def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
+    """Judge the share of correct calls flipped by the attack, per direction, at every level."""
+    comparisons = [
+        Comparison(
+            finding=finding,
+            quantity=quantity,
+            harm="hide" if side == HIDE else "create",
+            level=level,
+            estimate=partial(_flip_rate, context, check.id, level.name, finding, side),
+            doubt=_masked_gradients(context, check.id, level, finding, side),
+        )
+        for finding in context.findings
+        for side, quantity in QUANTITIES.items()
+        for level in context.levels.get(check.id, ())
+    ]
+    return CheckOutcome(
+        judged=judge_jointly(context, check, comparisons),
+        curves=_curves(context, check),
+        tables=_tables(context, check),
+    )
+
+
+def _flip_rate(
+    context: JudgeContext, condition: str, level: str, finding: str, side: float, confidence: float
+) -> Estimate:
+    clean, attacked = context.clean(finding), context.margins(condition, level, finding)
+    call = clean >= 0 if side == HIDE else clean < 0
+    attackable = (context.label(finding) == side) & call
+    if not attackable.any():
+        raise StatisticsError("no correct call that could be flipped")
+    missing = int((attackable & ~np.isfinite(attacked)).sum())
+    if missing:
+        raise StatisticsError(f"the attack gave no margin for {missing} case(s)")
+    flipped = attacked < 0 if side == HIDE else attacked >= 0
+    return proportion(flipped, attackable, context.patients, context.n_patients, confidence=confidence)
+
+
+def _masked_gradients(context: JudgeContext, condition: str, level: Level, finding: str, side: float) -> str:
+    zero = context.measured(condition, "zero_gradient", level.name, finding)
+    if np.isnan(zero).all():
+        zero = context.measured(condition, "zero_gradient", "", finding)
+    affected = int(((context.label(finding) == side) & (zero > 0)).sum())
+    if not affected:
+        return ""
+    return f"masked gradients: exactly zero or not a number on {affected} case(s), so the attack could not search there"
+
+
+def _curves(context: JudgeContext, check: CheckSpec) -> list[Curve]:
+    def ranks(level: Level) -> bool:
+        """Only a search that went on after the flip ranks the cases; only there an attacked AUROC is defined."""
+        return (check.id, level.name) in context.scores.full_search
+
+    def always(_level: Level) -> bool:
+        return True
+
+    drawn = [
+        curve(context, check, finding, name, ranks if name == "auroc" else always)
+        for finding in context.findings
+        for name in METRICS
+    ]
+    return [found.model_copy(update={"metric": f"attacked {found.metric}"}) for found in drawn if found.points]
+
+
+def _tables(context: JudgeContext, check: CheckSpec) -> list[Table]:
+    rows: list[list[str | float | int | None]] = []
+    for finding in context.findings:
+        stored = context.measured(check.id, "flipped_by_rounding", finding=finding)
+        for level in context.levels.get(check.id, ()):
+            steps = context.measured(check.id, "steps_to_flip", level.name, finding)
+            counts = _counts(context, check.id, level, finding)
+            rows.append([finding, str(level), *counts, _total(stored), _median(steps)])
+    columns = ["finding", "level", "true positives", "hidden", "true negatives", "created"]
+    return [
+        Table(
+            check=check.id,
+            domain=check.domain,
+            title="Flips, each verified after rounding to the stored bit depth",
+            columns=[*columns, "flipped by rounding alone", "median steps to flip"],
+            rows=rows,
+        )
+    ]
+
+
+def _counts(context: JudgeContext, condition: str, level: Level, finding: str) -> list[int]:
+    label, clean = context.label(finding), context.clean(finding)
+    attacked = context.margins(condition, level.name, finding)
+    right_positive, right_negative = (label == 1) & (clean >= 0), (label == 0) & (clean < 0)
+    return [
+        int(right_positive.sum()),
+        int((right_positive & (attacked < 0)).sum()),
+        int(right_negative.sum()),
+        int((right_negative & (attacked >= 0)).sum()),
+    ]
+
+
+def _total(values: Floats) -> int | None:
+    return None if np.isnan(values).all() else int(np.nansum(values))
+
+
+def _median(values: Floats) -> float | None:
+    return None if np.isnan(values).all() else float(np.nanmedian(values))

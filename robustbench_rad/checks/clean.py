@@ -1,0 +1,32 @@
+"""Clean performance against what the release claims: a model that does not reach it gets no score."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from robustbench_rad.checks.comparisons import Comparison, judge_jointly, negated
+from robustbench_rad.checks.context import CheckOutcome, JudgeContext
+from robustbench_rad.checks.metrics import METRICS, NAMES, metric
+from robustbench_rad.profile import CheckSpec
+from robustbench_rad.statistics.estimate import Estimate
+
+
+def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
+    """Judge the shortfall, claim minus metric, of every claimed metric; without a claim the profile's least AUROC."""
+    comparisons = []
+    for finding in context.findings:
+        for name, claim in _claims(context, finding).items():
+            make = partial(_shortfall, context, name, finding, claim)
+            quantity = f"{NAMES[name]} below {claim:.2f}"
+            comparisons.append(Comparison(finding=finding, quantity=quantity, harm=name, estimate=make))
+    return CheckOutcome(judged=judge_jointly(context, check, comparisons))
+
+
+def _claims(context: JudgeContext, finding: str) -> dict[str, float]:
+    section = context.claims.get(finding)
+    claims = {name: value for name in METRICS if section and (value := getattr(section, name)) is not None}
+    return claims or {"auroc": context.minimum_auroc}
+
+
+def _shortfall(context: JudgeContext, name: str, finding: str, claim: float, confidence: float) -> Estimate:
+    return negated(metric(context, name, finding, context.clean(finding), confidence), claim)

@@ -1,0 +1,101 @@
+"""What a judgement may look at, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustbench_rad.conditions import Level
+from robustbench_rad.criteria import Judged
+from robustbench_rad.errors import StatisticsError
+from robustbench_rad.plan import ClaimSection
+from robustbench_rad.result import Curve, Table
+from robustbench_rad.scores import ScoreTable
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeContext:
+    """Scores, labels and metadata of a finished pass.
+
+    Attributes:
+        scores: Margins and measurements in case order.
+        findings: K names.
+        labels: ``(N, K)``: 1, 0 or NaN for unknown.
+        patients: ``(N,)`` patient numbers from 0.
+        metadata: Column → N values as text, "" where missing.
+        roles: Column → nuisance, risk_factor or demographic.
+        claims: What the release says of itself.
+        minimum_auroc: AUROC a finding must reach when nothing is claimed for it.
+        levels: Ladder of each condition that was run.
+        seed: For resampling.
+        confidence: Of every reported interval.
+    """
+
+    scores: ScoreTable
+    findings: tuple[str, ...]
+    labels: Floats
+    patients: NDArray[np.int64]
+    metadata: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=dict)
+    claims: Mapping[str, ClaimSection] = field(default_factory=dict)
+    minimum_auroc: float = 0.7
+    levels: Mapping[str, tuple[Level, ...]] = field(default_factory=dict)
+    seed: int = 0
+    confidence: float = 0.95
+
+    @property
+    def n_patients(self) -> int:
+        """Number of patients."""
+        return int(self.patients.max()) + 1 if len(self.patients) else 0
+
+    def label(self, finding: str) -> Floats:
+        """Labels of one finding."""
+        return self.labels[:, self.findings.index(finding)]
+
+    def clean(self, finding: str) -> Floats:
+        """Margins of the unaltered images."""
+        return self.scores.clean(finding).astype(np.float64)
+
+    def margins(self, condition: str, level: str, finding: str) -> Floats:
+        """Margins under a condition: NaN where it has no meaning, infinite where the model gave no number."""
+        return self.scores.margins(condition, level, finding).astype(np.float64)
+
+    def altered(self, condition: str, level: str, finding: str) -> Floats:
+        """Margins under a condition that applied to at least one case.
+
+        Raises:
+            StatisticsError: It applied to none; the text says why.
+        """
+        margins = self.margins(condition, level, finding)
+        if np.isnan(margins).all():
+            raise StatisticsError(self.scores.reasons.get((condition, level), "it had no meaning for any case"))
+        return margins
+
+    def measured(self, condition: str, name: str, level: str = "", finding: str = "") -> Floats:
+        """A measurement; NaN where there is none."""
+        return self.scores.measured(condition, name, level, finding).astype(np.float64)
+
+    def counts(self, finding: str) -> dict[str, int]:
+        """Positives, negatives and patients with a known label."""
+        label = self.label(finding)
+        known = ~np.isnan(label)
+        return {
+            "positives": int((label == 1).sum()),
+            "negatives": int((label == 0).sum()),
+            "patients": len(np.unique(self.patients[known])),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOutcome:
+    """What a check found: criteria with their joint influence, and what the report shows beside them."""
+
+    judged: list[Judged]
+    curves: list[Curve] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)

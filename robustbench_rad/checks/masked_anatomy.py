@@ -1,0 +1,145 @@
+"""Masked anatomy: what the model still knows when the anatomy is gone.
+
+AUROC on masked images says *whether* something outside the anatomy is used, not how much: it is rank-based, so the smallest
+weight fixes the ranking. It is therefore read together with the retained spread, SD(masked margins) / SD(clean margins), and
+with what the shape of the mask alone tells. The fill is out of distribution, so two of three fills must agree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from robustbench_rad.checks.comparisons import Comparison, interval, judge_jointly
+from robustbench_rad.checks.context import CheckOutcome, Floats, JudgeContext
+from robustbench_rad.checks.metrics import usable_labels
+from robustbench_rad.errors import StatisticsError
+from robustbench_rad.profile import CheckSpec
+from robustbench_rad.result import Table
+from robustbench_rad.statistics.auc import auc
+from robustbench_rad.statistics.estimate import Estimate
+
+FILLS = ("atlas-mean", "atlas-blur", "atlas-donor")
+SHAPE = "shape-only"
+DUST = 0.02  # a negligible planted shortcut retains 0.024 of the spread, rounding dust 0.007
+USE = 0.10  # a shortcut worth 0.16 SD retains 0.09, one worth 0.39 SD 0.22
+QUANTUM = 1e-4  # margins are rounded to this share of their SD before ranking, so that dust does not rank
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """One fill of one finding: AUROC, reference it must not exceed, retained spread."""
+
+    fill: str
+    auroc: Estimate
+    reference: float
+    spread: float
+
+    @property
+    def harm(self) -> Estimate:
+        """AUROC above what chance and the shape of the mask explain, read together with the retained spread."""
+        shift = -self.reference
+        auroc = self.auroc
+        harm = replace(
+            auroc,
+            value=auroc.value + shift,
+            lower=auroc.lower + shift,
+            upper=auroc.upper + shift,
+            method=f"{auroc.method}; minus {self.reference:.3f}",
+        )
+        if self.spread < DUST:  # nothing is left of the score, whatever order the dust is in
+            return replace(harm, value=0.0, lower=min(harm.lower, 0.0), upper=0.0, influence=None)
+        return harm
+
+
+def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
+    """Judge each finding by the median of its three fills: two of three must agree."""
+    comparisons = [
+        Comparison(
+            finding=finding,
+            quantity="AUROC without anatomy, above its shape",
+            harm="",
+            estimate=partial(_harm, context, check, finding),
+        )
+        for finding in context.findings
+    ]
+    return CheckOutcome(judged=judge_jointly(context, check, comparisons), tables=[_table(context, check)])
+
+
+def _harm(context: JudgeContext, check: CheckSpec, finding: str, confidence: float) -> Estimate:
+    clean = _auroc(context, finding, context.clean(finding), confidence)
+    if clean.lower <= 0.5:
+        raise StatisticsError(
+            "the model shows no signal on clean images, so nothing can be said of where it comes from"
+        )
+    readings = [_reading(context, check.id, fill, finding, confidence) for fill in FILLS]
+    ranked = sorted(readings, key=lambda reading: reading.harm.lower)
+    middle = ranked[1]
+    harm, tolerance = middle.harm, check.delta("")
+    # The upper bound that two of three fills keep may belong to another fill than the lower bound that two exceed.
+    harm = replace(harm, upper=sorted(reading.harm.upper for reading in readings)[1])
+    if harm.lower > tolerance and sorted(reading.spread for reading in readings)[1] < USE:
+        # The order is kept but hardly any spread: too small a use to fail on, too clear to pass.
+        harm = replace(harm, lower=tolerance)
+    return replace(harm, lower=min(harm.lower, harm.value), upper=max(harm.upper, harm.value))
+
+
+def _reading(context: JudgeContext, condition: str, fill: str, finding: str, confidence: float) -> Reading:
+    masked = context.altered(condition, fill, finding)
+    clean = context.clean(finding)
+    seen = ~np.isnan(masked) & ~np.isnan(clean)
+    return Reading(
+        fill=fill,
+        auroc=_auroc(context, finding, _rounded(masked, clean), confidence),
+        reference=max(0.5, _shape_upper(context, condition, finding, confidence)),
+        spread=float(np.std(masked[seen]) / max(float(np.std(clean[seen])), 1e-12)),
+    )
+
+
+def _shape_upper(context: JudgeContext, condition: str, finding: str, confidence: float) -> float:
+    """Upper bound of the AUROC that the shape of the mask alone gives; 0.5 where there are no masks of cases."""
+    margins = context.margins(condition, SHAPE, finding)
+    if np.isnan(margins).all():
+        return 0.5
+    return _auroc(context, finding, _rounded(margins, context.clean(finding)), confidence).upper
+
+
+def _rounded(masked: Floats, clean: Floats) -> Floats:
+    quantum = QUANTUM * max(float(np.nanstd(clean)), 1e-12)
+    return np.round(masked / quantum) * quantum
+
+
+def _auroc(context: JudgeContext, finding: str, margins: Floats, confidence: float) -> Estimate:
+    label = usable_labels(context, finding, margins)
+    return auc(label, margins, context.patients, context.n_patients, confidence=confidence)
+
+
+def _table(context: JudgeContext, check: CheckSpec) -> Table:
+    rows: list[list[str | float | int | None]] = []
+    for finding in context.findings:
+        for level in context.levels.get(check.id, ()):
+            rows.append([finding, level.name, *_row(context, check.id, level.name, finding)])
+    return Table(
+        check=check.id,
+        domain=check.domain,
+        title="What is left without the anatomy",
+        columns=["finding", "image", "cases", "AUROC", "lower", "upper", "retained spread"],
+        rows=rows,
+        note="Retained spread: SD of the margins on these images over SD on clean images. An AUROC well above 0.5 with a "
+        "spread below 0.02 is dust. The audit sees only shortcuts that go with the label in these cases.",
+    )
+
+
+def _row(context: JudgeContext, condition: str, level: str, finding: str) -> list[str | float | int | None]:
+    margins = context.margins(condition, level, finding)
+    known = np.isfinite(margins)
+    if not known.any():
+        return [0, None, None, None, None]
+    try:
+        shown = interval(_auroc(context, finding, _rounded(margins, context.clean(finding)), context.confidence))
+    except StatisticsError:
+        return [int(known.sum()), None, None, None, None]
+    spread = float(np.std(margins[known]) / max(float(np.std(context.clean(finding)[known])), 1e-12))
+    return [int(known.sum()), shown.estimate, shown.lower, shown.upper, spread]

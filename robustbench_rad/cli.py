@@ -1,0 +1,254 @@
+"""The command line: ``robustbench-rad audit | gate | demo | init | list | show``.
+
+Heavy modules are imported inside the commands, so ``--help`` and ``list`` never import torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robustbench_rad import __version__
+from robustbench_rad.cli_support import (
+    ExitCode,
+    JsonOption,
+    NoColorOption,
+    Output,
+    QuietOption,
+    VerboseOption,
+    command,
+)
+
+if TYPE_CHECKING:
+    from robustbench_rad.audit import Audit
+    from robustbench_rad.plan import Plan
+
+app = typer.Typer(
+    name="robustbench-rad",
+    help="Scored robustness reports for radiology image classifiers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+PlanArgument = Annotated[Path, typer.Argument(help="The plan file (TOML).", show_default=False)]
+RootOption = Annotated[
+    Path | None, typer.Option("--root", help="Folder that relative paths of the plan start from [its own folder].")
+]
+ProfileOption = Annotated[str | None, typer.Option("--profile", help="quick, standard, full, or a TOML file.")]
+FolderOption = Annotated[Path | None, typer.Option("--run-folder", help="Where the run and its report lie.")]
+DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1, …")]
+WorkersOption = Annotated[int | None, typer.Option("--workers", min=0, help="Processes that decode images.")]
+PickleOption = Annotated[
+    bool, typer.Option("--allow-pickle", help="Load pickled modules; they can run any code. Only for files you made.")
+]
+
+
+def _version(shown: bool) -> None:
+    if shown:
+        typer.echo(f"robustbench-rad {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    del version
+
+
+@app.command()
+@command
+def audit(
+    plan: PlanArgument,
+    root: RootOption = None,
+    profile: ProfileOption = None,
+    run_folder: FolderOption = None,
+    device: DeviceOption = None,
+    workers: WorkersOption = None,
+    allow_pickle: PickleOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    no_color: NoColorOption = False,
+) -> None:
+    """Measure: run the plan, write result and reports, exit 0 when complete. A killed run continues."""
+    output = Output(json=as_json, quiet=quiet, verbose=verbose, no_color=no_color)
+    done = _audit(_read(plan, root, profile, device, workers, allow_pickle), run_folder, output)
+    _show(done, output)
+
+
+@app.command()
+@command
+def gate(
+    plan: PlanArgument,
+    root: RootOption = None,
+    profile: ProfileOption = None,
+    run_folder: FolderOption = None,
+    device: DeviceOption = None,
+    workers: WorkersOption = None,
+    allow_pickle: PickleOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    no_color: NoColorOption = False,
+) -> None:
+    """Judge: as audit, and exit 0 passed, 1 failed, 3 inconclusive (0 when the plan allows it)."""
+    output = Output(json=as_json, quiet=quiet, verbose=verbose, no_color=no_color)
+    made = _read(plan, root, profile, device, workers, allow_pickle)
+    done = _audit(made, run_folder, output)
+    _show(done, output)
+    raise typer.Exit(_gate_code(made, done, output))
+
+
+def _gate_code(plan: Plan, done: Audit, output: Output) -> ExitCode:
+    from robustbench_rad.result import Verdict
+
+    verdict = done.result.verdict
+    output.say(f"gate: {verdict}")
+    if verdict is Verdict.PASS:
+        return ExitCode.OK
+    if verdict is Verdict.FAIL:
+        return ExitCode.FAILED
+    if plan.inconclusive == "allow":
+        output.messages.print('warning: inconclusive, allowed by the plan (inconclusive = "allow")', markup=False)
+        return ExitCode.OK
+    return ExitCode.INCONCLUSIVE
+
+
+def _read(
+    plan: Path, root: Path | None, profile: str | None, device: str | None, workers: int | None, allow_pickle: bool
+) -> Plan:
+    from robustbench_rad.plan import read_plan
+
+    made = read_plan(plan, root=root, overrides={"profile": profile, "device": device})
+    run = made.run.model_copy(
+        update={"allow_pickle": allow_pickle or made.run.allow_pickle}
+        | ({} if workers is None else {"workers": workers})
+    )
+    return made.model_copy(update={"run": run})
+
+
+def _audit(plan: Plan, folder: Path | None, output: Output) -> Audit:
+    from robustbench_rad.audit import run_audit
+    from robustbench_rad.cli_progress import make_progress
+    from robustbench_rad.reports.writer import write_reports
+
+    progress = make_progress(output.messages, quiet=output.quiet or output.json)
+    done = run_audit(plan, folder=folder, progress=progress)
+    write_reports(done.result, done.folder, plan.report.formats)
+    return done
+
+
+def _show(done: Audit, output: Output) -> None:
+    from robustbench_rad.reports.console import print_summary
+
+    if output.json:
+        output.print_json({"folder": str(done.folder), "result": done.result.model_dump(mode="json")})
+    else:
+        print_summary(done.result, output.console, done.folder / "report.html")
+
+
+@app.command()
+@command
+def show(
+    result: Annotated[Path, typer.Argument(help="result.json, or the run folder that holds it.", show_default=False)],
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    no_color: NoColorOption = False,
+) -> None:
+    """Show the summary of a finished audit."""
+    from robustbench_rad.reports.console import print_summary
+    from robustbench_rad.result import AuditResult
+
+    output = Output(json=as_json, quiet=quiet, verbose=verbose, no_color=no_color)
+    path = result / "result.json" if result.is_dir() else result
+    read = AuditResult.read(path)
+    if output.json:
+        output.print_json(read.model_dump(mode="json"))
+    else:
+        print_summary(read, output.console, path.parent / "report.html")
+
+
+@app.command("list")
+@command
+def list_(
+    what: Annotated[str, typer.Argument(help="A part of an id, e.g. attack, shift.ct.")] = "",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    no_color: NoColorOption = False,
+) -> None:
+    """List conditions and checks."""
+    from robustbench_rad.cli_list import rows, table
+
+    output = Output(json=as_json, quiet=quiet, verbose=verbose, no_color=no_color)
+    found = [row for row in rows() if what in row["id"]]
+    if output.json:
+        output.print_json(found)
+    else:
+        output.console.print(table(found, verbose=verbose))
+
+
+@app.command()
+@command
+def demo(
+    folder: Annotated[Path, typer.Option("--folder", help="Where the two runs lie.")] = Path("robustbench-rad-demo"),
+    cases: Annotated[int, typer.Option("--cases", min=20, max=4000, help="Phantoms to audit.")] = 400,
+    train: Annotated[bool, typer.Option("--train", help="Make the two classifiers again first.")] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    no_color: NoColorOption = False,
+) -> None:
+    """Audit two small classifiers on chest phantoms: one clean, one that learned to read a marker."""
+    from robustbench_rad.cli_demo import run_demo
+
+    run_demo(
+        folder=folder,
+        cases=cases,
+        train=train,
+        output=Output(json=as_json, quiet=quiet, verbose=verbose, no_color=no_color),
+    )
+
+
+@app.command()
+@command
+def init(
+    data: Annotated[Path, typer.Argument(help="Data folder, manifest (.csv, .parquet) or .npz.", show_default=False)],
+    model: Annotated[
+        str, typer.Option("--model", help="Factory (module:function or file.py:function) or program.")
+    ] = "",
+    weights: Annotated[str, typer.Option("--weights", help="Weights file.")] = "",
+    plan: Annotated[Path, typer.Option("--plan", "-o", help="Plan file to write.")] = Path("plan.toml"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the plan file.")] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    no_color: NoColorOption = False,
+) -> None:
+    """Look at a data folder and a model, and write a commented plan."""
+    from robustbench_rad.init import write_plan
+
+    output = Output(json=as_json, quiet=quiet, verbose=verbose, no_color=no_color)
+    seen = write_plan(data, plan, model=model, weights=weights, force=force)
+    if output.json:
+        output.print_json({"plan": str(plan), "seen": seen})
+        return
+    for line in seen:
+        output.say(line)
+    output.console.print(f"wrote {plan}; look at it, then run: robustbench-rad audit {plan}", markup=False)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""From scores to verdicts: run every check of the profile on a finished score table. Pure, and fast."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from robustbench_rad.checks import defaults
+from robustbench_rad.checks.comparisons import missing_check, worst_verdict
+from robustbench_rad.checks.context import CheckOutcome, JudgeContext
+from robustbench_rad.criteria import Judged
+from robustbench_rad.profile import CheckSpec, Profile
+from robustbench_rad.result import Curve, Domain, PreflightItem, Score, Table, Verdict
+from robustbench_rad.scoring import overall, score_audit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """All criteria with the score and the verdict of the whole."""
+
+    judged: list[Judged]
+    curves: list[Curve]
+    tables: list[Table]
+    notices: list[str]
+    score: Score
+    verdict: Verdict
+
+
+def judge_audit(
+    context: JudgeContext, profile: Profile, *, errors: Mapping[str, str], preflight: list[PreflightItem]
+) -> Judgement:
+    """Run every check, score, and say the verdict.
+
+    Args:
+        context: Scores of the finished pass.
+        profile: Effective profile.
+        errors: Check id → why its condition could not run; such a check is inconclusive.
+        preflight: A preflight error allows no pass.
+    """
+    outcomes = [_judge(context, check, errors.get(check.id, "")) for check in profile.checks]
+    judged = [item for outcome in outcomes for item in outcome.judged]
+    score = score_audit(judged, profile, utility_gate(judged, profile), seed=context.seed)
+    verdict = overall(score, judged, profile)
+    if verdict is Verdict.PASS and any(item.status == "error" for item in preflight):
+        verdict = Verdict.INCONCLUSIVE
+    return Judgement(
+        judged=judged,
+        curves=[curve for outcome in outcomes for curve in outcome.curves],
+        tables=[table for outcome in outcomes for table in outcome.tables],
+        notices=[notice for outcome in outcomes for notice in outcome.notices],
+        score=score,
+        verdict=verdict,
+    )
+
+
+def _judge(context: JudgeContext, check: CheckSpec, error: str) -> CheckOutcome:
+    if not check.enabled:
+        return CheckOutcome(judged=[missing_check(check, "the plan leaves this check out")])
+    if error:
+        return CheckOutcome(judged=[missing_check(check, error)])
+    outcome: CheckOutcome = importlib.import_module(defaults(check.id).judge).judge(context, check)
+    if not outcome.judged:
+        return CheckOutcome(judged=[missing_check(check, "nothing could be compared")])
+    return outcome
+
+
+def utility_gate(judged: list[Judged], profile: Profile) -> tuple[Verdict, str]:
+    """Whether the model is shown to reach its declared clean performance; without it there is no score."""
+    clean = [item.criterion for item in judged if item.criterion.domain is Domain.CLEAN]
+    if not clean:
+        return Verdict.INCONCLUSIVE, "the profile holds no check of clean performance"
+    verdict = worst_verdict(criterion.verdict for criterion in clean)
+    if verdict is Verdict.PASS:
+        return verdict, "every claimed metric is shown to be reached"
+    worst = next(criterion for criterion in clean if criterion.verdict is verdict)
+    return verdict, f"{worst.finding}: {worst.quantity}: {worst.reason}"
