@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robustbench_rad.errors import StatisticsError
+from robustbench_rad.statistics.estimate import normal_quantile, student_quantile
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -51,19 +52,23 @@ def cluster_influence(deviations: Floats, patients: Indices, n_patients: int) ->
     return np.asarray(sums * np.sqrt(used / (used - 1) * (n_patients - 1) / n_patients))
 
 
-def effective_size(values: Floats, patients: Indices) -> float:
+def effective_size(values: Floats, patients: Indices, *, degrees: float | None = None) -> float:
     """How many independent cases the mean of ``values`` rests on.
 
-    ``n_eff = n² s² / sum_i d_i²`` with s² the variance of the values and d_i the summed deviations of patient i, shrunk
-    by (I - 1)/I for I patients. It lies between Kish's ``n² / sum_i n_i²`` (images of a patient agree entirely) and n;
-    equal to Kish's when the values do not vary. Exact duplicates of every image leave it unchanged.
+    ``n_eff = n² s² / sum_i d_i²`` with s² the variance of the values and d_i the summed deviations of patient i. Estimated
+    from few patients it is shrunk by ``(z / t)²``, the squared ratio of the normal to the Student quantile. It lies
+    between Kish's ``n² / sum_i n_i²`` (images of a patient agree entirely) and n; equal to Kish's when the values do not
+    vary. Exact duplicates of every image leave it unchanged.
 
     Args:
         values: ``(N,)`` what is averaged.
         patients: ``(N,)`` index of the patient.
+        degrees: Degrees of freedom of the clustered variance; None: patients minus 1.
 
-    Reference:
-        Rao and Scott 1992, A simple method for the analysis of clustered binary data, doi:10.2307/2532311.
+    References:
+        Rao and Scott 1992, A simple method for the analysis of clustered binary data, doi:10.2307/2532311; Korn and
+        Graubard 1998, Confidence intervals for proportions with small expected number of positive counts estimated from
+        survey data, Survey Methodology 24:193-201.
 
     >>> twice = np.array([0, 0, 1, 1, 1, 1, 0, 0.0])
     >>> effective_size(twice, np.array([0, 0, 1, 1, 2, 2, 3, 3]))
@@ -77,12 +82,13 @@ def effective_size(values: Floats, patients: Indices) -> float:
     deviations = values - values.mean()
     clustered = float((np.bincount(patients, weights=deviations) ** 2).sum())
     independent = n * float(deviations @ deviations)
-    used = int((sizes > 0).sum())
     if independent == 0:
         return kish
     # Where the sums of every patient cancel, the images seem to be worth more than n; the ceiling decides.
-    estimate = independent / clustered * (used - 1) / used if clustered > 1e-12 * independent else np.inf
-    return float(np.clip(estimate, kish, max(kish, n / _copies(values, patients))))
+    estimate = independent / clustered if clustered > 1e-12 * independent else np.inf
+    freedom = int((sizes > 0).sum()) - 1 if degrees is None else degrees
+    shrink = (normal_quantile(0.95) / student_quantile(0.95, freedom)) ** 2
+    return float(np.clip(shrink * estimate, kish, max(kish, n / _copies(values, patients))))
 
 
 def _copies(values: Floats, patients: Indices) -> int:

@@ -37,7 +37,7 @@ def proportion(
     """
     success, patient = _valid(successes, valid, patients, n_patients)
     value = float(success.mean())
-    size = effective_size(success, patient)
+    size = effective_size(success, patient, degrees=_degrees(success, patient))
     if value in (0.0, 1.0):
         method, (lower, upper) = "Clopper-Pearson", clopper_pearson(value * size, size, confidence=confidence)
     else:
@@ -86,7 +86,8 @@ def paired_difference(
     b = proportion(second, valid, patients, n_patients, confidence=confidence)
     changed = np.asarray(first, dtype=np.bool_) != np.asarray(second, dtype=np.bool_)
     rate = proportion(changed, valid, patients, n_patients, confidence=confidence)
-    paired = difference(a, b)
+    success, patient = _valid(first, valid, patients, n_patients)
+    paired = difference(a, b, degrees=len(np.unique(patient)) - 1)
     if rate.value > 0:
         return paired
     return Estimate(
@@ -202,6 +203,11 @@ def _valid(
         raise StatisticsError("proportion: no case to count")
     patient = check_patients(patients, len(success), n_patients)
     return success[chosen].astype(np.float64), patient[chosen]
+
+
+def _degrees(success: NDArray[np.float64], patients: NDArray[np.int64]) -> float:
+    """What is rare carries the variance: patients with a success or patients with a failure, the fewer, minus 1."""
+    return min(len(np.unique(patients[success == outcome])) for outcome in (0.0, 1.0)) - 1
 
 
 def _check_size(value: float, size: float) -> None:
