@@ -95,7 +95,8 @@ class LinfAttack(Condition):
         """Attack every labelled case and finding at every level.
 
         Variants hold, for each case and finding, the worst margin of a plane that a file of ``batch.stored_bits`` can
-        hold, and never a better one than the clean margin.
+        hold, and never a better one than the clean margin; NaN where the call never flipped but the model's answer to
+        some plane was not a finite number.
 
         Raises:
             TypeError: No model to query.
@@ -172,7 +173,8 @@ class Climb:
                 self._level(progress, active, ball, to_flip=not full)
                 reached = torch.where(active, progress.health, reached)
                 record.steps_to_flip[number][where] = progress.steps_to_flip
-            record.margins[number][where] = reached * targets.side
+            unsure = progress.non_finite & ~targets.wrong(reached)  # robust only as far as the model could be asked
+            record.margins[number][where] = torch.where(unsure, torch.nan, reached * targets.side)
         record.non_finite_margin[where] = progress.non_finite.float()
 
     def _level(self, progress: Progress, active: Tensor, ball: LinfBall, *, to_flip: bool) -> None:

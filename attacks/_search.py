@@ -106,7 +106,7 @@ def begin(images: Tensor, health: Tensor, targets: Targets, oracle: Oracle) -> P
         centre_slope=slope,
         best=centre.clone(),
         best_slope=slope.clone(),
-        health=torch.where(at_centre < health, at_centre, health),
+        health=torch.where((at_centre < health) & at_centre.isfinite(), at_centre, health),
         steps_to_flip=torch.full_like(health, torch.nan),
         non_finite=~at_centre.isfinite(),
         blind=~(flat != 0).any(1) | flat.isnan().any(1),
@@ -222,7 +222,7 @@ class Walk:
     def _keep(self, health: Tensor) -> None:
         live = self.live
         wrong_before = live.wrong()
-        better = (health < live.health) & ~self.done
+        better = (health < live.health) & health.isfinite() & ~self.done
         wide = better.reshape(-1, *[1] * (self.planes.ndim - 1))
         live.best = torch.where(wide, self.planes, live.best)
         live.best_slope = torch.where(wide, self.slope, live.best_slope)

@@ -46,6 +46,8 @@ class PgdLinf(LinfAttack):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+        if self.step_rule not in list(StepRule):
+            raise ValueError(f"step_rule: expected one of {[str(rule) for rule in StepRule]}, got {self.step_rule!r}")
         object.__setattr__(self, "step_rule", StepRule(self.step_rule))
 
     @property

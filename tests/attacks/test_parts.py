@@ -33,7 +33,9 @@ def test_health_ignores_what_the_model_says_of_other_findings():
     assert targets.health(torch.tensor([[2.0, torch.nan]])).tolist() == [2.0]
 
 
-@pytest.mark.parametrize(("label", "margin", "wrong"), [(1, -0.1, True), (1, 0.0, False), (0, 0.0, True), (0, -0.1, False)])
+@pytest.mark.parametrize(
+    ("label", "margin", "wrong"), [(1, -0.1, True), (1, 0.0, False), (0, 0.0, True), (0, -0.1, False)]
+)
 def test_a_margin_of_zero_is_a_positive_call(label, margin, wrong):
     targets = Targets.of(torch.tensor([[float(label)]]), torch.zeros(1, 1))
     assert targets.wrong(targets.health(torch.tensor([[margin]]))).item() is wrong
