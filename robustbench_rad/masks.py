@@ -181,8 +181,8 @@ def _raster_mask(path: Path) -> Bools:
 def _numpy_array(path: Path) -> npt.NDArray[Any]:
     from robustbench_rad.data.images import decoding
 
-    with decoding(str(path)):
-        content = np.load(path, allow_pickle=False)
+    with decoding(str(path)), path.open("rb") as file:
+        content = np.load(file, allow_pickle=False)
         if isinstance(content, np.ndarray):
             return content
         with content as archive:

@@ -147,7 +147,7 @@ def _labels(given: Any, index: int, plan: Plan) -> tuple[float, ...]:  # noqa: A
         raise DataError(f"{where}: expected one label per finding ({len(names)}), got {len(values)}")
     try:
         return tuple(parse_number_label(value, plan.data.uncertain) for value in values)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{where}: {error}") from error
 
 

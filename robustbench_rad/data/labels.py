@@ -156,7 +156,7 @@ def table_from_frame(path: Path, frame: pd.DataFrame) -> TextTable:
 
 
 def _cell(value: Any) -> str:  # noqa: ANN401 - whatever a Parquet column holds
-    if value is None or value != value or str(value) in ("<NA>", "NaT"):
+    if value is None or str(value) in ("<NA>", "NaT", "nan"):
         return ""
     return str(int(value)) if isinstance(value, bool) else str(value).strip()
 
@@ -188,10 +188,10 @@ def parse_number_label(value: object, uncertain: str) -> float:
     """Read one label given as a number; NaN and None are unknown.
 
     Raises:
-        ValueError: Not 1, 0, -1, NaN or None.
+        ValueError: Not 1, 0, -1, NaN or None (TypeError, OverflowError: not a number at all).
     """
     number = math.nan if value is None else float(value)  # type: ignore[arg-type]
-    return parse_label("" if math.isnan(number) else repr(number), uncertain)
+    return parse_label("" if math.isnan(number) else repr(number + 0.0), uncertain)  # + 0.0: no negative zero
 
 
 def parse_column(table: TextTable, column: str, finding: str, uncertain: str) -> list[float]:

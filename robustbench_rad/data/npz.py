@@ -7,6 +7,8 @@ are never unpickled.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.npyio import NpzFile
 
 from robustbench_rad.cases import CaseRecord
 from robustbench_rad.data.images import PhysicalImage, ReadOptions, physical_from_array
@@ -70,21 +73,28 @@ def _array(path: Path, key: str) -> npt.NDArray[Any]:
     Raises:
         DataError: No such file or array, or an object array (which would have to be unpickled).
     """
+    with _archive(path) as archive:
+        if key not in archive.files:
+            raise DataError(
+                f"{path}: array {key!r} is missing; the archive holds: {', '.join(archive.files)}",
+                hint=f"Check data.split. {suggestion(key, archive.files)}",
+            )
+        array: npt.NDArray[Any] = archive[key]
+    return array
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[NpzFile]:
+    """Open an archive; whatever goes wrong with it is a DataError."""
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected an NPZ archive", hint="Check data.manifest and --root.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if key not in archive.files:
-                raise DataError(
-                    f"{path}: array {key!r} is missing; the archive holds: {', '.join(archive.files)}",
-                    hint=f"Check data.split. {suggestion(key, archive.files)}",
-                )
-            array: npt.NDArray[Any] = archive[key]
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            yield archive
     except DataError:
         raise
     except Exception as error:  # zipfile, zlib, numpy and struct each raise their own on a damaged archive
-        raise DataError(f"{path}: {key}: not a readable NPZ archive: {error}") from error
-    return array
+        raise DataError(f"{path}: not a readable NPZ archive: {error}") from error
 
 
 def read_npz(plan: Plan, *, volumes: bool) -> tuple[CaseRecord, ...]:
@@ -122,11 +132,8 @@ def read_npz(plan: Plan, *, volumes: bool) -> tuple[CaseRecord, ...]:
 
 
 def _patients(path: Path, split: str, case_ids: list[str]) -> list[str]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            names = archive.files
-    except Exception as error:
-        raise DataError(f"{path}: not a readable NPZ archive: {error}") from error
+    with _archive(path) as archive:
+        names = archive.files
     if f"{split}_patients" not in names:
         return case_ids
     patients = [str(value) for value in _array(path, f"{split}_patients").reshape(-1)]
@@ -166,5 +173,5 @@ def _column_index(finding: str, plan: Plan, width: int, where: str) -> int:
 def _label(value: object, plan: Plan, where: str) -> float:
     try:
         return parse_number_label(value, plan.data.uncertain)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{where}: expected 1, 0, -1 or NaN, got {value!r}") from error

@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+
+from robustbench_rad.conditions import Unit
+from robustbench_rad.data.images import ReadOptions, check_range, decoding, magnitude_signal, physical_from_array
+from robustbench_rad.errors import DataError, ImageError
+
+
+def test_grey_levels_become_signal():
+    pixels, bits = physical_from_array(np.array([[0, 51, 255]], np.uint8), ReadOptions(), "a")
+    assert bits == 8
+    assert pixels.dtype == np.float32
+    np.testing.assert_allclose(pixels, [[0, 0.2, 1]], rtol=1e-7)
+
+
+def test_declared_range_is_mapped_so_that_display_gives_the_signal_back():
+    options = ReadOptions(limits=(-1024.0, 1024.0))
+    pixels, _ = physical_from_array(np.array([[0, 65535]], np.uint16), options, "a")
+    np.testing.assert_allclose(pixels, [[-1024, 1024]])
+
+
+def test_declared_bits():
+    pixels, bits = physical_from_array(np.array([[4095]], np.uint16), ReadOptions(stored_bits=12), "a")
+    assert (pixels.item(), bits) == (1.0, 12)
+
+
+@pytest.mark.parametrize(
+    ("array", "options", "message"),
+    [
+        (np.array([[4096]], np.uint16), ReadOptions(stored_bits=12), r"outside its declared range.*\[0, 4095\].*4096"),
+        (np.array([[1]], np.uint8), ReadOptions(stored_bits=12), "12 is declared, but the file stores 8 bits"),
+        (np.array([[1]], np.int64), ReadOptions(), "do not say how many grey levels"),
+        (np.array([[-1]], np.int16), ReadOptions(stored_bits=16), "outside its declared range"),
+        (np.array([[True]]), ReadOptions(), "mask, not an image"),
+        (np.array([[1j]]), ReadOptions(), "expected numbers, got complex128"),
+        (np.array([["a"]]), ReadOptions(), "expected numbers"),
+        (np.zeros((0, 3), np.float32), ReadOptions(), "no pixels"),
+        (np.array([[0.0, np.nan]]), ReadOptions(), "1 of 2 pixels are NaN or infinite"),
+        (np.array([[0.0, np.inf]]), ReadOptions(modality="CT"), "NaN or infinite"),
+        (np.array([[0.0, 255.0]]), ReadOptions(), r"expected \[0, 1\], got \[0, 255\]"),
+        (np.array([[0.0, 0.5]]), ReadOptions(modality="CT"), "looks like a windowed image"),
+        (np.array([[0.0, 40000.0]]), ReadOptions(modality="CT"), "expected CT in HU"),
+        (np.array([[7]], np.uint8), ReadOptions(modality="CT"), "unsigned grey levels"),
+    ],
+)
+def test_refused(array, options, message):
+    with pytest.raises(ImageError, match=message) as raised:
+        physical_from_array(array, options, "folder/a.png")
+    assert "folder/a.png" in str(raised.value)
+
+
+def test_ct_takes_signed_integers_and_floats_as_hounsfield():
+    for kind in (np.int16, np.float64):
+        pixels, _ = physical_from_array(np.array([[-1000, 400]], kind), ReadOptions(modality="CT"), "a")
+        assert pixels.tolist() == [[-1000.0, 400.0]]
+
+
+def test_range_slack_is_only_for_rounding():
+    check_range(np.array([[1.00005]], np.float32), ReadOptions(), "a")
+    with pytest.raises(ImageError):
+        check_range(np.array([[1.001]], np.float32), ReadOptions(), "a")
+
+
+def test_units():
+    assert [ReadOptions(modality=m).unit for m in ("CT", "MR", "DX")] == [Unit.HU, Unit.MAGNITUDE, Unit.SIGNAL]
+
+
+def test_flat_magnitude_is_zero():
+    assert magnitude_signal(np.full((2, 2), 7, np.float32)).tolist() == [[0, 0], [0, 0]]
+
+
+def test_whatever_a_decoder_raises_names_the_file():
+    with pytest.raises(ImageError, match=r"x\.png: cannot be decoded: KeyError"), decoding("x.png"):
+        raise KeyError
+    with pytest.raises(DataError, match="^mine$"), decoding("x.png"):
+        raise DataError("mine")
