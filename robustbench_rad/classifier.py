@@ -174,7 +174,7 @@ class HeadSpec:
             if self.groups:
                 outputs = outputs[:, [index for group in self.groups for index in group]]
             return outputs if self.outputs is Outputs.LOGITS else _logit(outputs)
-        scores = outputs if self.outputs is Outputs.LOGITS else outputs.clamp_min(1e-12).log()
+        scores = outputs if self.outputs is Outputs.LOGITS else outputs.clamp_min(_SMALLEST).log()
         return torch.stack([_group_log_odds(scores, group) for group in self.groups], dim=1)
 
     def margins(self, outputs: Tensor) -> Tensor:
@@ -187,10 +187,13 @@ class HeadSpec:
         offset = outputs.new_tensor([_logit_float(t) for t in self.thresholds])
         margins = log_odds - offset
         if self.kind is Head.SOFTMAX and any(math.isnan(t) for t in self.thresholds):
-            scores = outputs if self.outputs is Outputs.LOGITS else outputs.clamp_min(1e-12).log()
+            scores = outputs if self.outputs is Outputs.LOGITS else outputs.clamp_min(_SMALLEST).log()
             largest = torch.stack([_largest_class_margin(scores, g) for g in self.groups], dim=1)
             margins = torch.where(offset.isnan(), largest, margins)
         return margins
+
+
+_SMALLEST = 1e-37  # probability; its logarithm and the gradient 1/p are still finite in float32
 
 
 def _group_log_odds(scores: Tensor, group: Sequence[int]) -> Tensor:
@@ -205,7 +208,7 @@ def _largest_class_margin(scores: Tensor, group: Sequence[int]) -> Tensor:
 
 def _logit(probabilities: Tensor) -> Tensor:
     """Logit in float64, so that probabilities near 0 and 1 keep their order."""
-    p = probabilities.double().clamp(1e-12, 1 - 1e-12)
+    p = probabilities.double().clamp(_SMALLEST, 1 - 1e-12)
     return (p.log() - (-p).log1p()).float()
 
 

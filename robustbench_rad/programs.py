@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_rad.errors import ModelError
-from robustbench_rad.weights import load_torch
+from robustbench_rad.weights import is_torchscript, load_torch
 
 SUFFIXES = (".pt2", ".pt", ".pth", ".ts", ".torchscript", ".jit")
 
@@ -71,7 +71,7 @@ def load_program(path: Path, *, device: torch.device, allow_pickle: bool) -> nn.
     """
     if path.suffix.lower() == ".pt2":
         return load_exported(path, device=device, allow_pickle=allow_pickle)
-    if _is_torchscript(path):
+    if is_torchscript(path):
         return _load_torchscript(path, device)
     content = load_torch(path, allow_pickle=allow_pickle)
     if isinstance(content, nn.Module):
@@ -80,13 +80,6 @@ def load_program(path: Path, *, device: torch.device, allow_pickle: bool) -> nn.
         f"model.factory: {path} holds weights, not a model",
         hint='Name a factory that builds the model, factory = "module:function", and this file in model.weights.',
     )
-
-
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any("/code/" in name for name in archive.namelist())
 
 
 def _load_torchscript(path: Path, device: torch.device) -> nn.Module:
@@ -153,16 +146,19 @@ def _runs_code(path: Path, what: str) -> ModelError:
     )
 
 
+_SYMBOL = re.compile(r"Symbol\('[a-z]{1,4}\d+'")
+_WORD = re.compile(r"(?:[a-z]{1,4}\d+|[A-Z]\w*|and|or|not|positive|negative|nonnegative|integer|\d[\d.e]*)\Z")
+_SUSPECT = re.compile(r"__|[\"'\[\]{}@:;]|\.\s*[A-Za-z_]")
+
+
 def _plain_expressions(text: bytes) -> bool:
-    """Whether symbolic sizes are plain arithmetic: the reader evaluates them as Python."""
+    """Whether symbolic sizes are plain arithmetic over symbols: the reader evaluates them as Python."""
     try:
-        found = list(_values(json.loads(text), "expr_str"))
+        found = [_SYMBOL.sub("Symbol(", expression) for expression in _values(json.loads(text), "expr_str")]
     except ValueError:
         return True  # not JSON: the reader will say so
-    names = re.compile(r"(?:[a-z]{1,4}\d+|[A-Z]\w*|and|or|not|\d[\d.e]*)\Z")
     return all(
-        not re.search(r"__|[\"'\[\]{}@:;]|\.\s*[A-Za-z_]", expression)
-        and all(names.match(word) for word in re.findall(r"[\w.]+", expression))
+        not _SUSPECT.search(expression) and all(_WORD.match(word) for word in re.findall(r"[\w.]+", expression))
         for expression in found
     )
 

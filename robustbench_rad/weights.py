@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import warnings
+import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,44 +117,46 @@ def load_torch(path: Path, *, allow_pickle: bool) -> Any:  # noqa: ANN401 - what
     Raises:
         ModelError: Not a torch file, or one that needs unpickling of objects.
     """
+    if is_torchscript(path):
+        raise ModelError(f"{path}: a TorchScript file, which holds the whole model", hint="Name it in model.factory.")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return _load(path, weights_only=True)
     except pickle.UnpicklingError as error:
-        refused = _refused(str(error))
-        if not allow_pickle or refused is None:
-            raise _not_tensors(path, refused) from error
+        if not allow_pickle:
+            raise _runs_code(path, str(error)) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise _unreadable(path, error) from error
     try:
-        return torch.load(path, map_location="cpu", weights_only=False)
+        return _load(path, weights_only=False)
     except Exception as error:  # unpickling runs any code, which may raise anything
         raise _unreadable(path, error) from error
 
 
-def _refused(message: str) -> str | None:
-    """What a weights-only load would not unpickle; None when the file is not a pickle of ours at all."""
-    if "TorchScript" in message:
-        return None
+def is_torchscript(path: Path) -> bool:
+    """Whether a file is a TorchScript archive."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in name for name in archive.namelist())
+
+
+def _load(path: Path, *, weights_only: bool) -> Any:  # noqa: ANN401 - whatever the file holds
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of an unusual pickle protocol: refused or allowed all the same
+        return torch.load(path, map_location="cpu", weights_only=weights_only)
+
+
+def _runs_code(path: Path, message: str) -> ModelError:
     found = re.search(r"GLOBAL (\S+)", message)
-    return found.group(1) if found else "an object" if "weights_only" in message else None
-
-
-def _not_tensors(path: Path, refused: str | None) -> ModelError:
-    if refused is None:
-        return ModelError(
-            f"{path}: not a weights file that torch.save wrote (or a TorchScript file)",
-            hint="A TorchScript file is named in model.factory. " + SAVE_HINT,
-        )
+    what = found.group(1) if found else "more than torch.save writes for tensors"
     return ModelError(
-        f"{path}: holds Python objects ({refused}), not only tensors; reading them runs code that is in the file",
+        f"{path}: holds Python objects ({what}), not only tensors; reading them runs code that is in the file",
         hint=f"{SAVE_HINT} If you trust where this file comes from, run again with --allow-pickle.",
     )
 
 
 def _unreadable(path: Path, error: Exception) -> ModelError:
     detail = str(error).partition("\n")[0][:200]
-    if "TorchScript" in detail:
-        return _not_tensors(path, None)
     return ModelError(f"{path}: cannot be read as weights: {type(error).__name__}: {detail}", hint=SAVE_HINT)
 
 
