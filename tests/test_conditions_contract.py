@@ -1,0 +1,286 @@
+"""The contract every condition keeps, over a table with one row per condition of the catalogue.
+
+To add a condition: write it, and add its row to ``ROWS``.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robustbench_rad.classifier import Classifier, Head, HeadSpec, InputSpec, Outputs
+from robustbench_rad.conditions import Applied, Batch, Condition, Level, Measurement, Space, State, Unit, Variant
+from robustbench_rad.errors import PlanError
+from robustbench_rad.query import CountingQuery
+from robustbench_rad.registry import catalogue, entry
+from robustbench_rad.seeds import derive_seed
+
+CASES = 5
+FINDINGS = ("effusion", "nodule")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A condition of the table: its options as a plan gives them, and a batch it has meaning for."""
+
+    id: str
+    batch: Callable[[], Batch]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    window_hu: tuple[float, float] | None = None
+
+
+def _names() -> dict[str, Any]:
+    names = tuple(f"case-{number}" for number in range(CASES))
+    seeds = tuple(derive_seed(1, name) for name in names)
+    labels = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, torch.nan], [0.0, 0.0], [1.0, 1.0]])
+    return {"case_ids": names, "patient_ids": names, "seeds": seeds, "labels": labels}
+
+
+def _disc(pixels: int, radius: float) -> Tensor:
+    """``(N, 1, pixels, pixels)`` discs of slightly different sizes, 0 outside and 1 inside."""
+    axis = torch.linspace(-1, 1, pixels)
+    distance = (axis[:, None] ** 2 + axis**2).sqrt()
+    radii = radius * torch.linspace(0.9, 1.1, CASES)
+    return (distance < radii[:, None, None]).float()[:, None]
+
+
+def _noise(pixels: int) -> Tensor:
+    return torch.randn(CASES, 1, pixels, pixels, generator=torch.Generator().manual_seed(0))
+
+
+def display() -> Batch:
+    """Display planes 24 x 24 on the 8-bit grid, with masks of the anatomy."""
+    mask = _disc(24, 0.6)
+    images = (0.3 + 0.3 * mask + 0.05 * _noise(24)).clamp(0, 1)
+    images = (images * 255).round() / 255
+    return Batch(images=images, space=Space.DISPLAY, anatomy=mask > 0.5, **_names())
+
+
+def radiograph() -> Batch:
+    """Presentation signal 64 x 64 in [0, 1]."""
+    images = (0.4 + 0.3 * _disc(64, 0.6) + 0.01 * _noise(64)).clamp(0, 1)
+    spacing = torch.full((CASES, 2), 0.2)
+    return Batch(images=images, space=Space.PHYSICAL, unit=Unit.SIGNAL, spacing_mm=spacing, **_names())
+
+
+def ct() -> Batch:
+    """Water discs in air, 64 x 64, in HU, with noise."""
+    disc = _disc(64, 0.7)
+    images = -1000 + 1040 * disc + 15 * _noise(64) * disc
+    options = {"modality": "CT", "spacing_mm": torch.full((CASES, 2), 5.0), "stored_bits": 12}
+    kernels = tuple({"ConvolutionKernel": "STANDARD"} for _ in range(CASES))
+    return Batch(images=images, space=Space.PHYSICAL, unit=Unit.HU, metadata=kernels, **options, **_names())
+
+
+ROWS = (
+    Row(id="attack.fgsm", batch=display, options={"epsilon": ["1/255", "2/255"]}),
+    Row(id="attack.pgd-linf", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
+    Row(id="saliency.parameter-randomisation", batch=display, options={"seeds": 1, "references": 3}),
+    Row(id="shift.ct.dose", batch=ct, options={"levels": [0.5, 0.25]}, window_hu=(-160.0, 240.0)),
+    Row(id="shift.xr.dose", batch=radiograph, options={"levels": [0.5, 0.25]}),
+    Row(id="shortcut.masked-anatomy", batch=display, options={"donors": 3}),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """A condition ready to be applied."""
+
+    row: Row
+    condition: Condition
+    classifier: Classifier
+    batch: Batch
+    state: State | None
+
+    def apply(self, batch: Batch) -> tuple[list[Variant], dict[tuple[str, str, str], Measurement]]:
+        """All variants, and measurements by quantity, level and finding."""
+        applied = self.condition.apply(batch, CountingQuery(self.classifier), self.state)
+        assert isinstance(applied, Applied)
+        variants = list(applied.variants)
+        measured = {(m.quantity, m.level, m.finding): m for m in applied.measurements}
+        assert len(measured) == len(applied.measurements)
+        return variants, measured
+
+
+@cache
+def _bench(id: str) -> Bench:
+    row = next(row for row in ROWS if row.id == id)
+    batch = row.batch()
+    classifier = _classifier(batch.images.shape[-1], row.window_hu)
+    if batch.space is Space.DISPLAY:
+        batch = replace(batch, clean_margins=CountingQuery(classifier).margins(batch.images))
+    condition = entry(row.id).load().from_options(row.options)
+    state = condition.fit(classifier, iter([batch])) if condition.needs_fit else None
+    return Bench(row=row, condition=condition, classifier=classifier, batch=batch, state=state)
+
+
+def _classifier(pixels: int, window_hu: tuple[float, float] | None) -> Classifier:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.Conv2d(4, 4, 3, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(16, len(FINDINGS)),
+        )
+    kind, logits = Head.SIGMOID, Outputs.LOGITS
+    head = HeadSpec(kind=kind, outputs=logits, findings=FINDINGS, thresholds=(0.5,) * len(FINDINGS))
+    return Classifier(module=module.eval(), input=InputSpec(size=(pixels, pixels), window_hu=window_hu), head=head)
+
+
+@pytest.fixture(params=[row.id for row in ROWS])
+def bench(request: pytest.FixtureRequest) -> Bench:
+    return _bench(request.param)
+
+
+def _values(variant: Variant) -> Tensor:
+    values = variant.margins if variant.images is None else variant.images
+    assert values is not None
+    return values
+
+
+def _tensors(batch: Batch) -> Iterator[tuple[str, Tensor]]:
+    for item in fields(batch):
+        value = getattr(batch, item.name)
+        if isinstance(value, Tensor):
+            yield item.name, value
+
+
+def test_every_condition_of_the_catalogue_has_a_row():
+    table = [row.id for row in ROWS]
+    assert len(set(table)) == len(table)
+    missing = sorted(set(catalogue()) - set(table))
+    assert not missing, f"add a row to ROWS for {missing}"
+    assert set(table) <= set(catalogue())
+
+
+def test_the_catalogue_says_what_the_class_says(bench):
+    known, condition = entry(bench.row.id), bench.condition
+    assert (condition.id, condition.version, condition.space) == (known.id, known.version, known.space)
+    assert known.version >= 1
+    assert known.summary.endswith(".")
+    assert known.reference
+    assert bench.batch.modality in known.modalities
+    assert all(isinstance(level, Level) for level in condition.levels)
+    assert len({level.name for level in condition.levels}) == len(condition.levels)
+    assert condition.passes(len(FINDINGS)) > 0
+
+
+def test_options_come_back_as_the_same_condition(bench):
+    assert entry(bench.row.id).load().from_options(bench.row.options) == bench.condition
+    with pytest.raises(PlanError, match=bench.row.id):
+        entry(bench.row.id).load().from_options({"no_such_option": 1})
+
+
+def test_variants_are_of_the_batch(bench):
+    variants, _ = bench.apply(bench.batch)
+    assert [variant.level for variant in variants] == list(bench.condition.levels)
+    for variant in variants:
+        assert (variant.images is None) != (variant.margins is None)
+        expected = bench.batch.images.shape if variant.margins is None else bench.batch.labels.shape
+        values = _values(variant)
+        assert values.shape == expected
+        assert values.dtype == torch.float32
+        assert values.device == bench.batch.device
+        assert not values.requires_grad
+        if variant.applicable is not None:
+            assert variant.applicable.shape == (CASES,)
+            assert variant.applicable.dtype == torch.bool
+            assert variant.applicable.all() or variant.reason
+
+
+def test_altered_images_stay_in_their_space(bench):
+    for variant in bench.apply(bench.batch)[0]:
+        if variant.images is not None:
+            assert variant.images.isfinite().all()
+            if bench.batch.space is Space.DISPLAY:
+                assert variant.images.min() >= 0
+                assert variant.images.max() <= 1
+
+
+def test_something_is_done(bench):
+    variants, measured = bench.apply(bench.batch)
+    before = bench.batch.images if variants and variants[0].images is not None else bench.batch.clean_margins
+    changed = any(
+        not torch.equal(_values(variant)[row], before[row])
+        for variant in variants
+        for row in range(CASES)
+        if variant.applicable is None or variant.applicable[row]
+    )
+    assert changed or (not variants and any(m.values.isfinite().any() for m in measured.values()))
+
+
+def test_measurements_are_of_the_batch(bench):
+    _, measured = bench.apply(bench.batch)
+    levels = {level.name for level in bench.condition.levels}
+    for (quantity, level, finding), measurement in measured.items():
+        assert quantity
+        assert level in {"", *levels}
+        assert finding in {"", *FINDINGS}
+        assert measurement.values.shape == (CASES,)
+        assert measurement.values.is_floating_point()
+
+
+def test_nothing_given_is_changed(bench):
+    before = {name: value.clone() for name, value in _tensors(bench.batch)}
+    state = {name: value.clone() for name, value in (bench.state or {}).items()}
+    bench.apply(bench.batch)
+    for name, value in _tensors(bench.batch):
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0, equal_nan=True)
+    for name, value in (bench.state or {}).items():
+        torch.testing.assert_close(value, state[name], rtol=0, atol=0, equal_nan=True)
+
+
+def test_altered_images_are_not_the_images_given(bench):
+    originals = bench.batch.images.clone()
+    for variant in bench.apply(bench.batch)[0]:
+        if variant.images is not None and variant.images.data_ptr() != bench.batch.images.data_ptr():
+            variant.images.zero_()
+    assert torch.equal(bench.batch.images, originals)
+
+
+def _assert_same(bench: Bench, one: Batch, other: Batch, index: Tensor, **tolerance: float) -> None:
+    """What ``one`` gives, at the rows ``index``, is what ``other`` gives."""
+    options = {"equal_nan": True, **tolerance}
+    (variants, measured), (others, measured_again) = bench.apply(one), bench.apply(other)
+    for variant, again in zip(variants, others, strict=True):
+        torch.testing.assert_close(_values(variant)[index], _values(again), **options)
+        if variant.applicable is not None:
+            assert torch.equal(variant.applicable[index], again.applicable)
+    assert measured.keys() == measured_again.keys()
+    for name, measurement in measured.items():
+        torch.testing.assert_close(measurement.values[index], measured_again[name].values, **options)
+
+
+def test_the_same_seed_gives_the_same_answer(bench):
+    torch.manual_seed(1)
+    _assert_same(bench, bench.batch, bench.batch, torch.arange(CASES), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("order", [[4, 2, 0, 3, 1], [3], [1, 4]], ids=["shuffled", "alone", "in-a-pair"])
+def test_order_and_companions_change_nothing(bench, order):
+    index = torch.tensor(order)
+    _assert_same(bench, bench.batch, bench.batch.select(index), index, rtol=1e-4, atol=1e-5)
+
+
+def test_the_model_and_the_random_state_are_left_alone(bench):
+    module = bench.classifier.module
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    hooks = [len(child._forward_hooks) + len(child._forward_pre_hooks) for child in module.modules()]
+    random_state = torch.get_rng_state()
+    if bench.condition.needs_fit:
+        bench.condition.fit(bench.classifier, iter([bench.batch]))
+    bench.apply(bench.batch)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in module.parameters())
+    assert not any(child.training for child in module.modules())
+    assert [len(child._forward_hooks) + len(child._forward_pre_hooks) for child in module.modules()] == hooks
