@@ -72,3 +72,133 @@ def small_set(tmp_path, write_image, plan_for):
             "anatomy": {"column": "mask"},
         }
     )
+
+
+MODEL = '''
+"""A classifier as a user would bring it."""
+import torch
+from torch import nn
+
+
+def build() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, 2, 1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1),
+    )
+
+
+def brightness() -> nn.Module:
+    """Calls an image when its mean is above one half."""
+    class Brightness(nn.Module):
+        def forward(self, x):
+            return 20 * (x.mean((1, 2, 3)) - 0.5)[:, None]
+    return Brightness()
+
+
+def slow() -> nn.Module:
+    import time
+    class Slow(nn.Module):
+        def forward(self, x):
+            time.sleep(0.05)
+            return 20 * (x.mean((1, 2, 3)) - 0.5)[:, None]
+    return Slow()
+
+
+def nan() -> nn.Module:
+    class Nan(nn.Module):
+        def forward(self, x):
+            return x.mean((1, 2, 3))[:, None] * float("nan")
+    return Nan()
+
+
+def wide() -> nn.Module:
+    class Wide(nn.Module):
+        def forward(self, x):
+            return x.flatten(1)[:, :3]
+    return Wide()
+'''
+
+PLAN = """
+title = "A small audit"
+profile = "profile.toml"
+seed = 7
+
+[model]
+factory = "model.py:brightness"
+head = "single-logit"
+findings = ["bright"]
+thresholds = { bright = 0.5 }
+[model.input]
+size = [16, 16]
+range = [0.0, 1.0]
+
+[data]
+manifest = "cases.csv"
+patient = "patient"
+metadata = { scanner = "nuisance" }
+anatomy = { column = "mask" }
+findings = { bright = "label" }
+
+[run]
+chunk_size = 8
+batch_size = 4
+"""
+
+PROFILE = """
+name = "tiny"
+version = 1
+minimum_auroc = 0.6
+[domains.clean]
+[domains.adversarial]
+[domains.acquisition-shift]
+[domains.shortcut]
+[checks."clean.performance"]
+critical = true
+[checks."attack.fgsm"]
+epsilon = ["1/255", "4/255"]
+[checks."attack.pgd-linf"]
+epsilon = ["2/255"]
+steps = 4
+random_starts = 1
+full_search = ["2/255"]
+[checks."shift.xr.dose"]
+levels = [0.5, 0.1]
+[checks."shortcut.masked-anatomy"]
+critical = true
+[checks."shortcut.scanner-dependence"]
+"""
+
+
+@pytest.fixture
+def workshop(tmp_path) -> Path:
+    """A folder as a user would have it: model file, 36 films of 30 patients with masks, manifest, profile, plan."""
+    rng = np.random.default_rng(5)
+    lines = ["image,patient,label,scanner,mask"]
+    (tmp_path / "images").mkdir()
+    mask = np.zeros((20, 20), np.uint8)
+    mask[4:16, 4:16] = 255
+    Image.fromarray(mask).save(tmp_path / "images" / "mask.png")
+    for index in range(36):
+        label = index % 2
+        plane = np.clip(rng.normal(112 + 34 * label, 12) + rng.normal(0, 25, (20, 20)), 0, 255).astype(np.uint8)
+        Image.fromarray(plane).save(tmp_path / "images" / f"{index}.png")
+        lines.append(f"images/{index}.png,p{index % 30},{label},{'AB'[index // 2 % 2]},images/mask.png")
+    (tmp_path / "cases.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "model.py").write_text(MODEL)
+    (tmp_path / "profile.toml").write_text(PROFILE)
+    (tmp_path / "plan.toml").write_text(PLAN)
+    return tmp_path
+
+
+@pytest.fixture
+def edit(workshop):
+    """Replace text in a file of the workshop; the text must be there."""
+
+    def replace(old: str, new: str, name: str = "plan.toml") -> None:
+        path = workshop / name
+        content = path.read_text()
+        assert old in content
+        path.write_text(content.replace(old, new))
+
+    return replace
