@@ -25,7 +25,21 @@ STYLES = {
 _ROWS = 8
 _BAR = 20
 _ASCII = str.maketrans(
-    {"█": "#", "░": ".", "−": "-", "–": "-", "δ": "d", "✓": "+", "✕": "x", "…": "~", "·": "-", "≤": "<", "≥": ">"}
+    {
+        "█": "#",
+        "░": ".",
+        "−": "-",
+        "–": "-",
+        "δ": "d",
+        "✓": "+",
+        "✕": "x",
+        "…": "~",
+        "·": "-",
+        "≤": "<",
+        "≥": ">",
+        "×": "x",
+        "ε": "e",
+    }
 )
 
 
@@ -46,7 +60,8 @@ def render_console(result: AuditResult, report: Path | None = None) -> Renderabl
         parts.append(_dim(f"  and {count(len(criteria) - _ROWS)} more failed or undecided, in the report"))
     if result.score.costliest:
         parts += ["", _costliest(result)]
-    parts += [_notice(notice) for notice in _warnings(result)]
+    if notices := [_notice(notice) for notice in _warnings(result)]:
+        parts += ["", *notices]
     if report is not None:
         parts += ["", _line("Report  ", str(report))]
     return Group(*parts)
@@ -153,7 +168,7 @@ def _why(criterion: Criterion) -> Text:
     text.append(f" {plain(_words.subject(criterion), 60)}", style="not bold")
     if criterion.critical:
         text.append(" (critical)", style="not bold")
-    line = f"\n{plain(criterion.quantity, 60)} {_words.measured(criterion)}"
+    line = f"\n{_words.measured(criterion)}  {plain(criterion.quantity, 60)}"
     return text.append(line, style="not bold").append(f"\n{plain(criterion.reason, 200)}", style="not bold dim")
 
 

@@ -98,9 +98,9 @@ class DomainView:
 class Budget:
     """Bytes left for charts and for pictures; what does not fit is named, not shown."""
 
-    charts: int = CHART_BUDGET
-    pictures: int = PICTURE_BUDGET
-    drawn: int = field(default=0)
+    charts: int = field(default_factory=lambda: CHART_BUDGET)
+    pictures: int = field(default_factory=lambda: PICTURE_BUDGET)
+    drawn: int = 0
 
     def chart(self, svg: str) -> str:
         """The chart if it fits, else nothing."""

@@ -1,7 +1,8 @@
 """The result of an audit: one versioned, self-describing JSON object; every report is a pure function of it.
 
 Nothing here holds a patient's name, a path of a file or an identifier in the clear: cases and patients appear as salted
-hashes.
+hashes. The schema file beside this module is made anew by
+``python -m robustbench_rad.result > robustbench_rad/result.schema.json``.
 """
 
 from __future__ import annotations
@@ -274,3 +275,10 @@ class AuditResult(Record):
                 f"{path}: not a result of schema {SCHEMA_VERSION}: {place}: {first['msg']}",
                 hint="Make it again with this version: robustbench-rad audit plan.toml",
             ) from error
+
+
+if __name__ == "__main__":
+    import json
+    import sys
+
+    sys.stdout.write(json.dumps(AuditResult.model_json_schema(), indent=1, ensure_ascii=False) + "\n")

@@ -1,0 +1,87 @@
+"""The terminal summary: 80 columns, with and without colour, piped, hostile."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from robustbench_rad.reports.console import print_summary, render_console
+from robustbench_rad.result import AuditResult, Score, Verdict
+
+
+def printed(result: AuditResult, width: int = 80, encoding: str = "utf-8", **options: Any) -> str:
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding=encoding, write_through=True)
+    print_summary(result, Console(file=file, width=width, **options), Path("run/report.html"))
+    file.flush()
+    return raw.getvalue().decode(encoding)
+
+
+def test_golden_piped(result: AuditResult, golden: Any) -> None:
+    golden("summary.txt", printed(result))
+
+
+def test_piped_text_has_no_escape_sequences(result: AuditResult) -> None:
+    assert "\x1b" not in printed(result)
+
+
+def test_a_terminal_gets_colour_and_the_same_words(result: AuditResult) -> None:
+    coloured = printed(result, force_terminal=True, color_system="standard")
+    assert "\x1b[1;31m" in coloured
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == printed(result)
+
+
+def test_no_colour_keeps_every_verdict_in_words(result: AuditResult) -> None:
+    text = printed(result, force_terminal=True, no_color=True)
+    for word in ("FAIL", "Pass", "Inconclusive", "33 of 100 [27, 41]", "75%", "Costliest", "run/report.html"):
+        assert word in text
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_nothing_is_wider_than_the_terminal(result: AuditResult, hostile: AuditResult, width: int) -> None:
+    from rich.cells import cell_len
+
+    for shown in (result, hostile):
+        assert max(cell_len(line) for line in printed(shown, width=width).splitlines()) <= width
+
+
+def test_the_screen_is_one_page(result: AuditResult) -> None:
+    assert len(printed(result).splitlines()) <= 60
+
+
+def test_an_old_terminal_gets_ascii(result: AuditResult, hostile: AuditResult) -> None:
+    for shown in (result, hostile):
+        text = printed(shown, encoding="ascii")
+        assert text.isascii()
+        assert "x FAIL" in text
+        assert "d 0.300" in text
+
+
+def test_foreign_text_is_neither_markup_nor_escape(hostile: AuditResult) -> None:
+    text = printed(hostile, width=200, force_terminal=True, color_system="standard")
+    assert "␛[31m[red]" in text
+    assert "\x1b[31m[red]" not in text
+    assert "\u202e" not in text
+
+
+def test_no_score_says_why(result: AuditResult) -> None:
+    score = result.score.model_dump() | {"total": None, "lower": None, "upper": None, "why_none": "Claims not met."}
+    assert "No score: Claims not met." in printed(result.model_copy(update={"score": Score(**score)}))
+
+
+def test_many_criteria_are_cut_and_counted(make_result: Any) -> None:
+    result = make_result()
+    failed = [c for c in result.criteria if c.verdict is Verdict.FAIL]
+    many = [c.model_copy(update={"id": f"{c.id}/{n}"}) for n in range(20) for c in failed]
+    assert "and 52 more failed or undecided" in printed(result.model_copy(update={"criteria": many}))
+
+
+def test_render_without_a_report(result: AuditResult) -> None:
+    console = Console(file=io.StringIO(), width=80)
+    console.print(render_console(result))
+    assert "Report" not in console.file.getvalue()  # type: ignore[attr-defined]
