@@ -136,7 +136,9 @@ class ParameterRandomisation(Condition):
         prepared = _prepared(query.classifier, self, state)
         found = {name: torch.full(batch.labels.shape, float("nan")) for name in _QUANTITIES}
         sampled = self._sampled(batch, state)
-        for rows in sampled.any(1).nonzero().flatten().split(CHUNK):
+        chosen = sampled.any(1).nonzero().flatten()
+        for start in range(0, len(chosen), CHUNK):
+            rows = chosen[start : start + CHUNK]
             self._measure(batch.select(rows.to(batch.device)), rows, sampled[rows], prepared, state, found)
         replaced = float(prepared.layer is None)
         measurements = [Measurement(quantity="uses_input_gradient", values=torch.full((len(batch),), replaced))]

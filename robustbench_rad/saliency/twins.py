@@ -33,7 +33,8 @@ def randomised_twin(classifier: Classifier, seed: int, calibration: Tensor) -> C
         ModelError: The model cannot be copied.
     """
     try:
-        module = copy.deepcopy(classifier.module).cpu()
+        with torch.no_grad():  # a scripted module's copy would hang on the graph of the original
+            module = copy.deepcopy(classifier.module).cpu()
     except (TypeError, RuntimeError, NotImplementedError) as error:
         raise ModelError(
             f"parameter randomisation: the model cannot be copied: {error}",
