@@ -114,19 +114,20 @@ def hull_mask(image: Tensor, unit: Unit) -> Tensor:
 
 
 def otsu_threshold(values: npt.NDArray[Any]) -> float:
-    """Value that maximises the variance between the two classes it separates.
+    """Value that maximises the variance between the two classes it separates; the largest value of a flat image.
 
-    >>> 10 <= otsu_threshold(np.array([9.0, 10.0, 90.0, 91.0])) < 90
-    True
+    >>> round(otsu_threshold(np.array([9.0, 10.0, 90.0, 91.0])))
+    50
     """
-    counts, edges = np.histogram(values, bins=OTSU_BINS)
-    centres = (edges[:-1] + edges[1:]) / 2
-    below = np.cumsum(counts)
-    above = below[-1] - below
-    sums = np.cumsum(counts * centres)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = (sums[-1] * below / below[-1] - sums) ** 2 / (below * above)
-    return float(edges[1 + int(np.nanargmax(between[:-1]))])
+    low, high = float(values.min()), float(values.max())
+    if not high > low:
+        return high
+    counts, edges = np.histogram(values, bins=OTSU_BINS, range=(low, high))
+    below = np.cumsum(counts)[:-1]  # both classes hold at least the end bins, so neither is ever empty
+    sums = np.cumsum(counts * (edges[:-1] + edges[1:]) / 2)
+    between = (sums[-1] * below / values.size - sums[:-1]) ** 2 / (below * (values.size - below))
+    best = np.flatnonzero(between >= between.max() * (1 - 1e-9))
+    return float(edges[1 + best].mean())
 
 
 def _largest_component(inside: Bools) -> Bools:

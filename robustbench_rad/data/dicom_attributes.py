@@ -61,9 +61,11 @@ def age_band(age: str) -> str:
 
 
 def _text(value: object) -> str:
-    """Text of a value; several values are joined as DICOM joins them."""
+    """Text of a value; several values are joined as DICOM joins them, and 120, 120.0 and 120.00 read the same."""
     if value is None:
         return ""
+    if isinstance(value, int | float):
+        return f"{float(value):.8g}"
     if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
         return str(value).strip()
-    return "\\".join(str(part) for part in value)
+    return "\\".join(_text(part) for part in value)

@@ -53,8 +53,19 @@ def examine(table: CaseTable, workers: int) -> Iterator[Seen]:
     """Decode every case in order; nothing is raised for an unusable one.
 
     Decoding runs in processes, not threads: decoders and warning filters have state of the whole process.
+
+    Raises:
+        DataError: A worker process died.
     """
     loader = DataLoader(
         _Examination(table), batch_size=None, num_workers=workers, generator=torch.Generator().manual_seed(0)
     )
-    yield from loader
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise DataError(
+            "a process that decodes images died while the files were checked",
+            hint="Too little memory? Run again with --workers 0.",
+        ) from error

@@ -72,5 +72,5 @@ def test_flat_magnitude_is_zero():
 def test_whatever_a_decoder_raises_names_the_file():
     with pytest.raises(ImageError, match=r"x\.png: cannot be decoded: KeyError"), decoding("x.png"):
         raise KeyError
-    with pytest.raises(DataError, match="^mine$"), decoding("x.png"):
+    with pytest.raises(DataError, match=r"^mine$"), decoding("x.png"):
         raise DataError("mine")
