@@ -137,9 +137,26 @@ def _read(source: str, module: str) -> Iterator[Entry]:
 def _third_party() -> Iterator[Entry]:
     for group in ENTRY_POINT_GROUPS:
         for point in entry_points(group=group):
-            spec = importlib.util.find_spec(point.module)
-            if spec is None or spec.origin is None:
+            path = _source_file(point.module)
+            if path is None:
                 continue
-            for found in _read(Path(spec.origin).read_text("utf-8"), point.module):
-                if found.id == point.name:
-                    yield found
+            try:
+                yield from (found for found in _read(path.read_text("utf-8"), point.module) if found.id == point.name)
+            except (SyntaxError, TypeError, ValueError) as error:
+                raise PlanError(
+                    f"entry point {point.name!r} of {group}: {path} cannot be read: {error}",
+                    hint="Arguments of @register must be literals. Repair or uninstall the package.",
+                ) from error
+
+
+def _source_file(module: str) -> Path | None:
+    """Find a module's source without importing its parents, which may import torch."""
+    top, *rest = module.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is None:
+        return None
+    if not rest:
+        return Path(spec.origin) if spec.origin else None
+    stems = [Path(folder, *rest) for folder in spec.submodule_search_locations or ()]
+    candidates = [path for stem in stems for path in (stem.with_suffix(".py"), stem / "__init__.py")]
+    return next((path for path in candidates if path.is_file()), None)

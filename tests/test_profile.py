@@ -1,0 +1,124 @@
+from pathlib import Path
+
+import pytest
+
+from robustbench_rad.errors import PlanError
+from robustbench_rad.plan import make_plan
+from robustbench_rad.profile import effective_profile, read_profile
+from robustbench_rad.result import Domain
+
+PROFILE = """
+name = "mine"
+version = 2
+[domains.clean]
+weight = 1.0
+[domains.acquisition-shift]
+weight = 2.0
+[checks."clean.performance"]
+critical = true
+[checks."shift.xr.dose"]
+levels = [0.5, 0.25]
+tolerance = { auroc = 0.04 }
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "mine.toml").write_text(PROFILE)
+    return tmp_path
+
+
+def effective(folder, checks=None, **top):
+    model = {"factory": "a:b", "head": "single-logit", "findings": ["x"], "input": {"size": [8, 8], "range": [0, 1]}}
+    content = {"profile": "mine.toml", "model": model, "data": {"manifest": "m.csv"}, "checks": checks or {}, **top}
+    return effective_profile(make_plan(content, base=folder))
+
+
+def test_profile_is_merged_with_defaults(folder):
+    profile = effective(folder)
+    dose = profile.check("shift.xr.dose")
+    assert (profile.name, profile.version) == ("mine", 2)
+    assert profile.weights == {Domain.CLEAN: 1.0, Domain.ACQUISITION_SHIFT: 2.0}
+    assert dose.options == {"levels": [0.5, 0.25]}
+    assert dose.delta("auroc") == 0.04
+    assert dose.delta("sensitivity") == 0.10
+    assert dose.capital_delta("auroc") == 0.15
+    assert profile.check("clean.performance").critical
+    assert profile.check("shift.ct.none") is None
+
+
+def test_plan_overrides_key_by_key(folder):
+    profile = effective(folder, {"shift.xr.dose": {"tolerance": 0.02, "critical": True}, "attack.fgsm": True})
+    dose = profile.check("shift.xr.dose")
+    assert dose.options == {"levels": [0.5, 0.25]}
+    assert [dose.delta(harm) for harm in ("auroc", "sensitivity", "specificity")] == [0.02] * 3
+    assert dose.critical
+    assert dose.profiled
+    assert not profile.check("attack.fgsm").profiled
+
+
+def test_policy_and_measurement_are_apart(folder):
+    plain = effective(folder)
+    judged = effective(folder, {"shift.xr.dose": {"tolerance": 0.01}})
+    measured = effective(folder, {"shift.xr.dose": {"levels": [0.1]}})
+    assert plain.measurement == judged.measurement
+    assert plain.policy != judged.policy
+    assert plain.policy == measured.policy
+    assert plain.measurement != measured.measurement
+    assert plain.sha256 == judged.sha256
+
+
+def test_check_left_out_is_kept_as_missing(folder):
+    profile = effective(folder, {"shift.xr.dose": False})
+    assert not profile.check("shift.xr.dose").enabled
+    assert "shift.xr.dose" not in profile.measurement
+
+
+@pytest.mark.parametrize(
+    ("checks", "message"),
+    [
+        ({"shift.xr.dosee": {}}, "unknown check 'shift.xr.dosee'.*Did you mean 'shift.xr.dose'"),
+        ({"shift.xr.dosee": False}, "unknown check 'shift.xr.dosee'"),
+        ({"shift.xr.dose": {"tolerence": 0.1}}, "unknown key 'tolerence'.*Did you mean 'tolerance'"),
+        ({"shift.xr.dose": {"tolerance": {"aurc": 0.1}}}, "'aurc' is not a harm.*Did you mean 'auroc'"),
+        ({"shift.xr.dose": {"tolerance": "0.1"}}, "expected a number, got '0.1'"),
+        ({"shift.xr.dose": {"tolerance": True}}, "expected a number, got True"),
+        ({"shift.xr.dose": {"tolerance": 0.3}}, "tolerance 0.3 must be below critical_harm 0.15 for auroc"),
+        ({"attack.fgsm": {"tolerance": 0.9}}, "tolerance 0.9 must be below critical_harm 0.9"),
+        ({"attack.fgsm": {"tolerance": {"flips": 0.1}}}, "'flips' is not a harm.*Known: create, hide"),
+        ({"saliency.parameter-randomisation": {"tolerance": {"a": 0.1}}}, "'a' is not a harm.*measures one harm"),
+        ({"attack.fgsm": {"critical": "no"}}, "critical: expected true or false, got 'no'"),
+    ],
+)
+def test_wrong_override_says_what_was_expected(folder, checks, message):
+    with pytest.raises(PlanError, match=f"(?s){message}"):
+        effective(folder, checks)
+
+
+@pytest.mark.parametrize("name", ["quick", "standard", "full"])
+def test_built_in_profiles_are_valid(name):
+    profile = read_profile(name)
+    assert profile.name == name
+    assert set(profile.domains) <= set(Domain)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "neither built in nor a file"),
+        ("name =", "not valid TOML"),
+        ("name = 'a'\nversion = 1\ndomains = {}\ncheks = {}", "cheks: unknown key. Did you mean 'checks'"),
+        ("name = 'a'\nversion = 1\nchecks = {}\n[domains.clan]\nweight = 1", "domains.clan"),
+        ("name = 'a'\nversion = 1\nchecks = {}\n[domains.clean]\nweight = -1", "domains.clean.weight: expected "),
+    ],
+)
+def test_wrong_profile_file(tmp_path, text, message):
+    if text is not None:
+        (tmp_path / "own.toml").write_text(text)
+    with pytest.raises(PlanError, match=message):
+        read_profile("own.toml", base=tmp_path)
+
+
+def test_misspelt_profile_name_is_suggested():
+    with pytest.raises(PlanError, match="Did you mean 'standard'"):
+        read_profile("standrad", base=Path())
