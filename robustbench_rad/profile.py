@@ -227,7 +227,7 @@ def _number(id: str, key: str, value: object, what: str) -> float:
 
 
 def _check_order(spec: CheckSpec) -> None:
-    for name in {*spec.tolerance, *spec.critical_harm} - {""}:
+    for name in sorted({*spec.tolerance, *spec.critical_harm} - {""}):
         _check_pair(spec.id, spec.delta(name), spec.capital_delta(name), f" for {name}")
     if "" in spec.tolerance and "" in spec.critical_harm:
         _check_pair(spec.id, spec.delta(""), spec.capital_delta(""), "")
