@@ -90,7 +90,7 @@ def choose_sample(labels: NDArray[np.floating], ranked: Sequence[int], *, size: 
         size: How many.
 
     >>> choose_sample(np.array([[0.0], [0.0], [0.0], [1.0], [1.0]]), [4, 3, 2, 1, 0], size=3)
-    [1, 2, 4]
+    [2, 3, 4]
     """
     strata = [[row for row in ranked if labels[row, k] == value] for k in range(labels.shape[1]) for value in (1, 0)]
     turns = [stratum[turn] for turn in range(size) for stratum in strata if turn < len(stratum)]

@@ -126,7 +126,7 @@ def test_broken_third_party_is_named(package, tmp_path, monkeypatch):
     (tmp_path / "rad_third_party.py").write_text(SOURCE.replace("version=3", "version=1 + x"))
     points = [Point("shift.test.other", package)]
     monkeypatch.setattr(registry, "entry_points", lambda group: points if group.endswith(".shifts") else [])
-    with pytest.raises(PlanError, match="entry point 'shift.test.other' of"):
+    with pytest.raises(PlanError, match=r"entry point 'shift\.test\.other' of"):
         catalogue()
 
 
