@@ -78,9 +78,12 @@ def worst_first(criteria: Iterable[Criterion]) -> list[Criterion]:
     return sorted(criteria, key=_badness)
 
 
-def _badness(criterion: Criterion) -> tuple[int, bool, float, str]:
+def _badness(criterion: Criterion) -> tuple[int, bool, float, float, str]:
     earned = 0.0 if criterion.points is None else criterion.points
-    return VERDICTS[criterion.verdict].order, not criterion.critical, earned, criterion.id
+    upper, tolerance = criterion.harm.upper, criterion.tolerance
+    # In tolerances, so that harms of different quantities can be ranked; what has no bound comes first.
+    excess = float("inf") if upper is None else (upper - (tolerance or 0.0)) / (tolerance or 1.0)
+    return VERDICTS[criterion.verdict].order, not criterion.critical, earned, -excess, criterion.id
 
 
 def open_criteria(result: AuditResult) -> list[Criterion]:

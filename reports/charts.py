@@ -79,14 +79,16 @@ def curve_chart(
         limits: Range of the metric, shared by charts that stand side by side.
         floor: The lowest value that the tolerance allows, drawn as a dotted line.
     """
-    with _figure(3.5, 2.2) as figure:
-        axes = figure.add_axes((0.13, 0.2, 0.84, 0.76))
+    with _figure(3.5, 2.3) as figure:
+        axes = figure.add_axes((0.13, 0.22, 0.84, 0.74))
         positions = list(range(len(curve.points)))
         _clean_line(axes, curve.clean, len(positions))
         if floor is not None:
             axes.axhline(floor, color=_VERDICT[Verdict.FAIL], linewidth=1, linestyle=(0, (1, 2)))
         low, middle, high = _bounds([point.value for point in curve.points])
         axes.fill_between(positions, low, high, color=_SERIES, alpha=0.18, linewidth=0)
+        if len(positions) == 1:  # a band needs two levels
+            axes.plot([0, 0], [low[0], high[0]], color=_SERIES, linewidth=1.2)
         axes.plot(positions, middle, color=_SERIES, linewidth=1.6, marker="o", markersize=4)
         axes.set_xticks(positions, [_tick(point.level.name) for point in curve.points])
         axes.set_xlim(-0.4, max(len(positions) - 0.6, 0.4))
@@ -94,6 +96,7 @@ def curve_chart(
         axes.grid(axis="y", color=_RULE, linewidth=0.6)
         axes.set_axisbelow(True)
         axes.tick_params(length=0)
+        axes.set_xlabel(_unit(curve), fontsize=8, loc="right")
         title = f"{plain(curve.metric, 80)} of {plain(curve.finding, 80)} under {plain(curve.check, 80)}"
         return _svg(figure, key, title, _describe(curve))
 
@@ -188,6 +191,11 @@ def _bounds(values: Sequence[Interval]) -> tuple[list[float], list[float], list[
 
 def _tick(name: str) -> str:
     return plain(name, 14)
+
+
+def _unit(curve: Curve) -> str:
+    units = {point.level.unit for point in curve.points}
+    return plain(units.pop(), 40) if len(units) == 1 else ""
 
 
 def _label(criterion: Criterion) -> str:

@@ -53,10 +53,9 @@ class CurveFigure:
 
 @dataclass(frozen=True, kw_only=True)
 class CurveGroup:
-    """Curves of one check and metric, side by side on one scale."""
+    """Curves of one check, side by side; those of one metric on one scale."""
 
     check: str
-    metric: str
     tolerated: bool
     figures: list[CurveFigure]
 
@@ -65,6 +64,7 @@ class CurveGroup:
 class ShownTable:
     """A table as text, with the columns that hold numbers."""
 
+    check: str
     title: str
     note: str
     columns: list[str]
@@ -129,7 +129,7 @@ def render_html(result: AuditResult) -> str:
             headline=_words.headline(result),
             claims={"verdict": gate, "words": words},
             role=_words.ROLES.get(result.data.role, ""),
-            confidence=_confidence(result),
+            interval_words=_confidence(result),
             needed=_needed(result.criteria),
             hashes=_hashes(result),
             plan=_plan(result.plan),
@@ -192,29 +192,25 @@ def _forests(criteria: Iterable[Criterion], budget: Budget) -> list[Forest]:
 
 def _curves(curves: Iterable[Curve], criteria: Iterable[Criterion], budget: Budget) -> list[CurveGroup]:
     tolerances = {(c.check, c.finding, c.quantity.lower()): c.tolerance for c in criteria}
-    groups: dict[tuple[str, str], list[Curve]] = {}
+    groups: dict[str, list[Curve]] = {}
     for curve in curves:
-        groups.setdefault((curve.check, curve.metric), []).append(curve)
-    return [_curve_group(check, metric, members, tolerances, budget) for (check, metric), members in groups.items()]
+        groups.setdefault(curve.check, []).append(curve)
+    return [_curve_group(check, members, tolerances, budget) for check, members in groups.items()]
 
 
 def _curve_group(
-    check: str,
-    metric: str,
-    curves: list[Curve],
-    tolerances: Mapping[tuple[str, str, str], float | None],
-    budget: Budget,
+    check: str, curves: list[Curve], tolerances: Mapping[tuple[str, str, str], float | None], budget: Budget
 ) -> CurveGroup:
-    limits = charts.curve_limits(curves)
     figures = []
     tolerated = False
     for curve in curves:
-        delta = tolerances.get((check, curve.finding, f"{metric.lower()} drop"))
+        delta = tolerances.get((check, curve.finding, f"{curve.metric.lower()} drop"))
         floor = None if delta is None or curve.clean.estimate is None else curve.clean.estimate - delta
         tolerated = tolerated or floor is not None
+        limits = charts.curve_limits([other for other in curves if other.metric == curve.metric])
         svg = charts.curve_chart(curve, key=budget.key(), limits=limits, floor=floor) if budget.charts > 0 else ""
         figures.append(CurveFigure(curve=curve, svg=_safe(budget.chart(svg))))
-    return CurveGroup(check=check, metric=metric, tolerated=tolerated, figures=figures)
+    return CurveGroup(check=check, tolerated=tolerated, figures=figures)
 
 
 def _shown(table: Table) -> ShownTable:
@@ -223,6 +219,7 @@ def _shown(table: Table) -> ShownTable:
     columns = range(len(table.columns))
     numeric = {i for i in columns if any(_is_number(r[i]) for r in rows if i < len(r))}
     return ShownTable(
+        check=table.check,
         title=table.title,
         note=f"{table.note} {_format.amount(more, 'more row')} in result.json.".strip() if more else table.note,
         columns=table.columns,
@@ -247,8 +244,10 @@ def _needed(criteria: Iterable[Criterion]) -> list[Criterion]:
 
 
 def _confidence(result: AuditResult) -> str:
-    levels = {criterion.harm.confidence for criterion in result.criteria} or {0.95}
-    return _format.percent(levels.pop()) if len(levels) == 1 else "stated"
+    """``95% interval`` where all clean metrics and curves agree; criteria may be wider and say so in their reasons."""
+    clean = [metric for f in result.findings for metric in (f.auroc, f.sensitivity, f.specificity)]
+    levels = {known.confidence for known in (*clean, *(curve.clean for curve in result.curves))}
+    return f"{_format.percent(levels.pop())} interval" if len(levels) == 1 else "interval"
 
 
 def _hashes(result: AuditResult) -> list[tuple[str, str]]:

@@ -91,3 +91,12 @@ def test_harm_of_unbounded_interval(make_result: Any) -> None:
     criterion = make_result().criteria[2]
     unknown = criterion.model_copy(update={"harm": Interval(estimate=0.1, lower=None, upper=None), "tolerance": None})
     assert "upper bound –" in forest_chart([unknown], key="k")
+
+
+def test_one_level_shows_its_interval_as_a_stroke(result: AuditResult) -> None:
+    curve = result.curves[0]
+    alone = curve.model_copy(update={"points": curve.points[:1]})
+    unbounded = Interval(estimate=curve.points[0].value.estimate, lower=None, upper=None)
+    bare = alone.model_copy(update={"points": [curve.points[0].model_copy(update={"value": unbounded})]})
+    limits = (0.5, 1.0)
+    assert curve_chart(alone, key="a", limits=limits) != curve_chart(bare, key="a", limits=limits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from robustbench_rad.reports import _format, _words
-from robustbench_rad.result import Interval, LevelRecord, Verdict
+from robustbench_rad.result import AuditResult, Interval, LevelRecord, Verdict
 
 
 @pytest.mark.parametrize(
@@ -88,3 +88,10 @@ def test_claim(estimate: float | None, lower: float | None, upper: float | None,
 )
 def test_level_says_its_physical_value_once(level: LevelRecord | None, text: str) -> None:
     assert _words.level_words(level) == text
+
+
+def test_without_points_the_greatest_excess_over_tolerance_is_worst(result: AuditResult) -> None:
+    bare = [criterion.model_copy(update={"points": None, "critical": False}) for criterion in result.criteria]
+    failed = [c.check for c in _words.worst_first(bare) if c.verdict is Verdict.FAIL]
+    # (0.059 - 0.02) / 0.02, then (0.667 - 0.3) / 0.3, then (0.202 - 0.1) / 0.1
+    assert failed == ["shift.xr.dose", "attack.pgd-linf", "shortcut.masked-anatomy"]

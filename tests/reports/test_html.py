@@ -198,3 +198,10 @@ def test_a_picture_that_is_no_base64_cannot_leave_its_attribute(result: AuditRes
     picture = Picture(check="c", domain=Domain.CLEAN, caption='"><b>', png_base64='"><script>')
     Page(render_html(result.model_copy(update={"pictures": [picture]})))
     assert "<script" not in render_html(result.model_copy(update={"pictures": [picture]}))
+
+
+def test_points_column_is_left_out_where_no_criterion_has_any(result: AuditResult) -> None:
+    bare = [criterion.model_copy(update={"points": None}) for criterion in result.criteria]
+    with_points = render_html(result).count('data-h="Points"')
+    assert with_points == len(result.criteria)
+    assert render_html(result.model_copy(update={"criteria": bare})).count('data-h="Points"') == 0
