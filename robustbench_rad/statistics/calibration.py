@@ -108,7 +108,7 @@ def _fit(design: Floats, truth: Floats) -> tuple[Floats, Floats]:
         step = inverse @ (design.T @ (truth - p))
         line = line + step
         if np.abs(step).max() < 1e-10:
-            return line, inverse
+            return line, np.asarray(inverse, dtype=np.float64)
     raise StatisticsError("calibration: the logits separate the classes, so no line fits")
 
 

@@ -82,11 +82,11 @@ def effective_size(values: Floats, patients: Indices, *, degrees: float | None =
     deviations = values - values.mean()
     clustered = float((np.bincount(patients, weights=deviations) ** 2).sum())
     independent = n * float(deviations @ deviations)
-    if independent == 0:
+    freedom = int((sizes > 0).sum()) - 1 if degrees is None else degrees
+    if independent == 0 or freedom < 1:
         return kish
     # Where the sums of every patient cancel, the images seem to be worth more than n; the ceiling decides.
     estimate = independent / clustered if clustered > 1e-12 * independent else np.inf
-    freedom = int((sizes > 0).sum()) - 1 if degrees is None else degrees
     shrink = (normal_quantile(0.95) / student_quantile(0.95, freedom)) ** 2
     return float(np.clip(shrink * estimate, kish, max(kish, n / _copies(values, patients))))
 

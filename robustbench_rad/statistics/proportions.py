@@ -86,7 +86,7 @@ def paired_difference(
     b = proportion(second, valid, patients, n_patients, confidence=confidence)
     changed = np.asarray(first, dtype=np.bool_) != np.asarray(second, dtype=np.bool_)
     rate = proportion(changed, valid, patients, n_patients, confidence=confidence)
-    success, patient = _valid(first, valid, patients, n_patients)
+    _, patient = _valid(first, valid, patients, n_patients)
     paired = difference(a, b, degrees=len(np.unique(patient)) - 1)
     if rate.value > 0:
         return paired
