@@ -86,3 +86,20 @@ def in_plane_spacing_mm(batch: Batch) -> Tensor:
 def per_case(values: Tensor, like: Tensor) -> Tensor:
     """Shape ``(N,)`` so that it broadcasts against ``like`` ``(N, …)``."""
     return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def square_spacing_mm(batch: Batch) -> tuple[Tensor, str]:
+    """One pixel spacing per case ``(N,)``, NaN where a CT shift cannot use it, and why, in a few words."""
+    spacing = in_plane_spacing_mm(batch)
+    unknown = spacing.isnan().any(1)
+    uneven = (spacing[:, 0] / spacing[:, 1] - 1.0).abs() > 0.01
+    reasons = [("pixel spacing unknown", unknown), ("pixels are not square", uneven)]
+    reason = ", ".join(text for text, cases in reasons if bool(cases.any()))
+    return torch.where(unknown | uneven, torch.nan, spacing.mean(1)), reason
+
+
+def slice_distance_mm(batch: Batch) -> Tensor:
+    """Distance of neighbouring slices ``(N,)``; NaN for images and where unknown."""
+    if batch.spacing_mm is None or batch.spacing_mm.shape[1] < 3:
+        return torch.full((len(batch),), torch.nan, device=batch.device)
+    return batch.spacing_mm[:, 0].to(device=batch.device, dtype=torch.float32)

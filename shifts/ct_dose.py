@@ -1,0 +1,324 @@
+"""A lower CT dose: the extra noise of fewer photons, made in the projections and added to the untouched image.
+
+A round trip through projections would cost tens of HU of blur, several times the noise that is asked for, so only noise is
+reconstructed. Relative to the scan as it was acquired, a dose α adds to the log-domain variance of a ray with N counts
+
+    (1/α - 1) / N + (1/α² - 1) · σ_e² / N²
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
+
+import torch
+
+from robustbench_rad.conditions import Applied, Condition, Level, Measurement, Unit, Variant
+from robustbench_rad.registry import register
+from robustbench_rad.shifts import _ct_noise as physics
+from robustbench_rad.shifts._ct_kernels import KERNELS, source_kernels
+from robustbench_rad.shifts._inputs import (
+    per_case,
+    require_hounsfield,
+    require_physical,
+    slice_distance_mm,
+    square_spacing_mm,
+)
+from robustbench_rad.shifts._levels import dose_ladder, dose_level, require_one_of, require_positive
+from robustbench_rad.shifts._native_noise import NoiseProbe
+from robustbench_rad.shifts._starvation import FEW_COUNTS, StarvedRays
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from robustbench_rad.conditions import Batch, ModelQuery, State
+
+_UNIT = "of the dose"
+_NOISELESS_HU = 0.5
+_FIELDS = ("quantum", "electronic")
+_REFERENCE = ("reference quantum", "reference electronic")
+
+
+@register(
+    id="shift.ct.dose",
+    version=1,
+    space="physical",
+    domain="acquisition-shift",
+    kind="physical",
+    modalities=("CT",),
+    reference="Kim and Kim 2014, 10.1118/1.4830431; Yu et al. 2012, 10.1097/RCT.0b013e318258e891",
+    unit="of the dose",
+)
+@dataclass(frozen=True, kw_only=True)
+class CtDose(Condition):
+    """Quantum and electronic noise of a lower tube current.
+
+    The noise of the scan as it was acquired is read from its own soft tissue, unless a reference noise or the photons
+    per ray are given. Slices of a volume are independent, as for contiguous slices; give ``slice_profile_fwhm_mm`` for
+    overlapping ones. Sources reconstructed iteratively or by deep learning get the noise of filtered backprojection.
+
+    Attributes:
+        levels: Fractions α of the dose, mildest first; 1 is the image itself.
+        reference_noise_hu: Noise of the protocol in the centre of a water disc; None to read it from the image.
+        reference_diameter_mm: Diameter of that disc.
+        i0: Noise-equivalent quanta of a detector reading (0.6 mm, 720 views) behind no object; None to derive them.
+        electronic_noise_quanta: Standard deviation σ_e of the electronic noise of a reading, in such quanta; 0 for none.
+        kernel: ``auto`` (from the column ConvolutionKernel, else soft), ``soft``, ``medium``, ``sharp``, ``ram-lak``,
+            ``shepp-logan`` or ``hann``.
+        bowtie_diameter_mm: Water disc behind which the bow-tie filter gives equal counts; 0 for no filter.
+        water_attenuation_per_mm: Attenuation of water (0.0190 at 120 kVp).
+        slice_profile_fwhm_mm: Width of the slice profile, which correlates the noise of a volume's slices; 0 for none.
+    """
+
+    levels: tuple[Level, ...] = dose_ladder(_UNIT)
+    reference_noise_hu: float | None = None
+    reference_diameter_mm: float = 200.0
+    i0: float | None = None
+    electronic_noise_quanta: float = 10.0
+    kernel: str = "auto"
+    bowtie_diameter_mm: float = 320.0
+    water_attenuation_per_mm: float = 0.0190
+    slice_profile_fwhm_mm: float = 0.0
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("reference_noise_hu", "i0") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError("reference_noise_hu and i0: expected one of them, got both")
+        require_positive(self, (*given, "reference_diameter_mm", "water_attenuation_per_mm"))
+        optional = ("electronic_noise_quanta", "bowtie_diameter_mm", "slice_profile_fwhm_mm")
+        require_positive(self, optional, zero=True)
+        require_one_of(self, "kernel", ("auto", *KERNELS, *physics.NAMED_APODISATIONS))
+
+    @classmethod
+    def level(cls, value: float | str) -> Level:
+        """Make a level from a dose fraction in (0, 1]."""
+        return dose_level(value, _UNIT)
+
+    def apply(self, batch: Batch, query: ModelQuery | None, state: State | None) -> Applied:
+        """Add the extra noise of every level to images ``(N, 1, H, W)`` or volumes ``(N, 1, D, H, W)`` in HU.
+
+        HU are never clipped. The noise is a constant for gradients: d(out)/d(in) is the identity. A case without pixel
+        spacing, or without soft tissue to read its noise from, is not applicable and comes back unchanged.
+
+        Measurements: ``native_noise_sd_hu`` (as acquired), ``i0_quanta``, ``source_kernel_assumed`` (1 where the file
+        names no known kernel); per level ``noise_sd_requested_hu`` (Gaussian) and ``noise_sd_hu`` (inserted, with photon
+        starvation), both global noise levels of the extra noise.
+
+        Raises:
+            DataError: Not HU in physical space, or of another shape.
+            ImageError: NaN pixels, or values scaled to [0, 1].
+        """
+        del query, state
+        require_physical(batch, shift=self.id, unit=Unit.HU, ndim=(4, 5))
+        require_hounsfield(batch, shift=self.id)
+        measurements: list[Measurement] = []
+        return Applied(variants=self._variants(batch, measurements), measurements=measurements)
+
+    def _variants(self, batch: Batch, measurements: list[Measurement]) -> Iterator[Variant]:
+        spacing, reason = square_spacing_mm(batch)
+        measurements.append(self._assumed_kernels(batch))
+        rows = spacing.isfinite().nonzero().flatten()
+        noise = _ExtraNoise.of(self, batch.select(rows), spacing[rows]) if rows.numel() else None
+        applicable = torch.zeros(len(batch), dtype=torch.bool, device=batch.device)
+        if noise is not None:
+            applicable[rows] = noise.inverse_i0.isfinite()
+            measurements += _spread(noise.about_source(), rows, len(batch))
+            if not bool(applicable[rows].all()):
+                reason = ", ".join(filter(None, (reason, "no native noise to be read: no soft tissue, or no noise")))
+        for level in self.levels:
+            images = batch.images
+            if level.value != 1.0 and noise is not None:
+                extra = noise.image(level.value)
+                measurements += _spread(noise.about_level(level, extra), rows, len(batch))
+                images = images.index_add(0, rows, extra)
+            yield Variant(level=level, images=images, applicable=applicable, reason=reason)
+
+    def _assumed_kernels(self, batch: Batch) -> Measurement:
+        """1 where the source kernel had to be assumed."""
+        _, assumed = source_kernels(self._source, batch.metadata, len(batch))
+        return Measurement(quantity="source_kernel_assumed", values=torch.tensor(assumed, dtype=torch.float32))
+
+    def scan(self, batch: Batch, spacing_mm: Tensor) -> physics.Scan:
+        """How the slices of a batch are projected, and its noise reconstructed."""
+        kernels, _ = source_kernels(self._source, batch.metadata, len(batch))
+        return physics.Scan.of(
+            batch,
+            spacing_mm,
+            kernels,
+            window=self.kernel if self.kernel in physics.NAMED_APODISATIONS else "",
+            water_per_mm=self.water_attenuation_per_mm,
+            bowtie_diameter_mm=self.bowtie_diameter_mm,
+        )
+
+    @property
+    def _source(self) -> str:
+        """What the source kernel is taken from; a named apodisation needs none."""
+        return "soft" if self.kernel in physics.NAMED_APODISATIONS else self.kernel
+
+    def inverse_i0(self, native_sd_hu: float, quantum_sd_hu: float, electronic_sd_hu: float, water: float) -> float:
+        """One over the photons per ray, by the calibration that the options choose; NaN where there is none.
+
+        Args:
+            native_sd_hu: Global noise level of the image.
+            quantum_sd_hu: The same reading of the quantum noise made at I₀ = 1.
+            electronic_sd_hu: The same reading of the electronic noise made at I₀ = 1.
+            water: Variance (HU²) in the centre of a disc behind unit variance on every reading.
+        """
+        if self.i0 is not None:
+            return 1.0 / self.i0
+        if self.reference_noise_hu is not None:
+            depth = math.exp(self.water_attenuation_per_mm * self.reference_diameter_mm)
+            electronic = water * (self.electronic_noise_quanta * depth) ** 2
+            return physics.inverse_exposure(self.reference_noise_hu**2, water * depth, electronic)
+        if not native_sd_hu >= _NOISELESS_HU:
+            return math.nan
+        return physics.inverse_exposure(native_sd_hu**2, quantum_sd_hu**2, electronic_sd_hu**2)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _ExtraNoise:
+    """What the levels share: two noise images per slice, how strong they are, and the starved rays.
+
+    Attributes:
+        scan: The slices.
+        shape: Shape of the images or volumes, ``(N, 1, …)``.
+        quantum: ``(N, D, H, W)`` quantum noise of the scan as it was acquired, HU.
+        electronic: The same for electronic noise.
+        inverse_i0: ``(N,)``; NaN where the shift has no meaning.
+        native_sd_hu: ``(N,)`` global noise level as acquired; NaN where it cannot be read.
+        probes: Where the noise of each case is read.
+        starved: Slices that have starved rays at the lowest dose.
+        electronic_noise_quanta: σ_e.
+    """
+
+    scan: physics.Scan
+    shape: torch.Size
+    quantum: Tensor
+    electronic: Tensor
+    inverse_i0: Tensor
+    native_sd_hu: Tensor
+    probes: tuple[NoiseProbe, ...]
+    starved: tuple[tuple[slice, StarvedRays], ...]
+    electronic_noise_quanta: float
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, shift: CtDose, batch: Batch, spacing_mm: Tensor) -> Self:
+        """Project the slices, reconstruct the two noise images, and calibrate them."""
+        scan = shift.scan(batch, spacing_mm)
+        stack = (len(batch), -1, *batch.images.shape[-2:])
+        quantum, electronic, faintest = _unit_noise(scan, (shift.id, shift.version))
+        electronic = electronic * shift.electronic_noise_quanta
+        quantum, electronic = (
+            _smoothed(values.reshape(stack), slice_distance_mm(batch), shift.slice_profile_fwhm_mm)
+            for values in (quantum, electronic)
+        )
+        cases = scan.slices_hu.reshape(stack)
+        probes = tuple(NoiseProbe.placed(*case) for case in zip(cases, spacing_mm.tolist(), strict=True))
+        native = [p.level(case) if p.soft_tissue else math.nan for p, case in zip(probes, cases, strict=True)]
+        readings = zip(native, _levels(probes, quantum), _levels(probes, electronic), strict=True)
+        water = (scan.water_variance() / scan.readings).reshape(len(batch), -1)[:, 0].tolist()
+        inverse = quantum.new_tensor([shift.inverse_i0(*r, w) for r, w in zip(readings, water, strict=True)])
+        support = physics.noise_support(scan.slices_hu).reshape(stack)
+        return cls(
+            scan=scan,
+            shape=batch.images.shape,
+            quantum=quantum * support * per_case(inverse.nan_to_num().sqrt(), quantum),
+            electronic=electronic * support * per_case(inverse.nan_to_num(), quantum),
+            inverse_i0=inverse,
+            native_sd_hu=quantum.new_tensor(native),
+            probes=probes,
+            starved=_starved(shift, scan, faintest, inverse.repeat_interleave(cases.shape[1])),
+            electronic_noise_quanta=shift.electronic_noise_quanta,
+        )
+
+    @torch.no_grad()
+    def image(self, dose_fraction: float) -> Tensor:
+        """Extra noise of one dose in the shape of the images; 0 where the shift has no meaning."""
+        quantum, electronic = physics.mixed(dose_fraction)
+        extra = (quantum * self.quantum + electronic * self.electronic).reshape(self.scan.slices_hu.shape)
+        for rows, rays in self.starved:
+            sinograms = rays.correction(
+                dose_fraction=dose_fraction, electronic_noise_quanta=self.electronic_noise_quanta
+            )
+            if sinograms is not None:
+                part = self.scan.rows(rows)
+                extra[rows] += part.reconstruct(sinograms) * physics.noise_support(part.slices_hu)
+        return extra.reshape(self.shape)
+
+    def about_source(self) -> list[Measurement]:
+        """Noise as acquired and photons per ray."""
+        return [
+            Measurement(quantity="native_noise_sd_hu", values=self.native_sd_hu),
+            Measurement(quantity="i0_quanta", values=1.0 / self.inverse_i0),
+        ]
+
+    def about_level(self, level: Level, extra: Tensor) -> list[Measurement]:
+        """Requested and inserted noise of one level."""
+        weights = physics.mixed(level.value)
+        gaussian = weights[0] * self.quantum + weights[1] * self.electronic
+        stack = extra.reshape(gaussian.shape)
+        valid = torch.where(self.inverse_i0.isfinite(), 1.0, torch.nan)
+        return [
+            Measurement(quantity=name, values=valid * valid.new_tensor(_levels(self.probes, values)), level=level.name)
+            for name, values in (("noise_sd_requested_hu", gaussian), ("noise_sd_hu", stack))
+        ]
+
+
+def _levels(probes: Sequence[NoiseProbe], cases: Tensor) -> list[float]:
+    return [probe.level(case) for probe, case in zip(probes, cases, strict=True)]
+
+
+def _unit_noise(scan: physics.Scan, stream: tuple[object, ...]) -> tuple[Tensor, Tensor, list[float]]:
+    """Quantum and electronic noise ``(S, H, W)`` at I₀ = 1 and σ_e = 1, and the smallest transmission of every part."""
+    images, faintest = [], []
+    for _, part in scan.parts():
+        transmission = part.transmission()
+        quantum, electronic = (part.draw(*stream, name) for name in _FIELDS)
+        electronic *= part.readings.sqrt()[:, None, None]
+        noise = torch.cat([quantum * transmission.rsqrt(), electronic / transmission])
+        images.append(torch.stack(part.reconstruct(noise).chunk(2)))
+        faintest.append(float(transmission.min()))
+    both = torch.cat(images, dim=1)
+    return both[0], both[1], faintest
+
+
+def _smoothed(noise: Tensor, distance_mm: Tensor, fwhm_mm: float) -> Tensor:
+    """Correlate the slices of every volume ``(N, D, H, W)`` whose slice distance is known."""
+    if fwhm_mm == 0.0 or noise.shape[1] == 1:
+        return noise
+    widths = (fwhm_mm / distance_mm).nan_to_num().tolist()
+    pairs = zip(noise, widths, strict=True)
+    return torch.stack([physics.smooth_along_slices(case, fwhm_slices=width) for case, width in pairs])
+
+
+def _starved(
+    shift: CtDose, scan: physics.Scan, faintest: Sequence[float], inverse_i0: Tensor
+) -> tuple[tuple[slice, StarvedRays], ...]:
+    """Find the rays that have few counts at the lowest dose; ``inverse_i0`` is ``(S,)``."""
+    lowest = min((level.value for level in shift.levels), default=1.0)
+    found = []
+    for (rows, part), least in zip(scan.parts(), faintest, strict=True):
+        i0 = 1.0 / inverse_i0[rows]
+        if not lowest * least * float(i0.nan_to_num(torch.inf).min()) < FEW_COUNTS:
+            continue
+        counts = (part.transmission() * i0[:, None, None]).flatten()
+        index = (lowest * counts < FEW_COUNTS).nonzero().flatten()
+        stream = (shift.id, shift.version)
+        draws = torch.stack([part.draw(*stream, name).flatten()[index] for name in (*_FIELDS, *_REFERENCE)])
+        draws[1::2] *= part.readings.sqrt()[index // (part.geometry.views * part.geometry.channels)]
+        shape = torch.Size((len(part.seeds), part.geometry.views, part.geometry.channels))
+        found.append((rows, StarvedRays(index=index, counts=counts[index], draws=draws, shape=shape)))
+    return tuple(found)
+
+
+def _spread(measurements: Sequence[Measurement], rows: Tensor, count: int) -> list[Measurement]:
+    """Put values of the cases ``rows`` into all N cases; NaN for the others."""
+    spread = []
+    for measurement in measurements:
+        values = torch.full((count,), torch.nan, device=rows.device)
+        values[rows] = measurement.values
+        spread.append(replace(measurement, values=values))
+    return spread
