@@ -71,7 +71,7 @@ class Output:
     def say(self, text: str) -> None:
         """Write a message for a person."""
         if not self.quiet:
-            self.messages.print(text, markup=False)
+            self.messages.print(text, markup=False, soft_wrap=True)
 
 
 def command(function: Command) -> Command:
@@ -112,6 +112,6 @@ def _report(output: Output, kind: str, message: str, hint: str | None) -> None:
     if output.json:
         output.print_json({"error": {"kind": kind, "message": message, "hint": hint}})
     console = output.messages
-    console.print(f"{kind}: {message}", style="bold red", markup=False)
+    console.print(f"{kind}: {message}", style="bold red", markup=False, soft_wrap=True)
     if hint:
-        console.print(f"  {hint}", markup=False)
+        console.print(f"  {hint}", markup=False, soft_wrap=True)

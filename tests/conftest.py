@@ -181,8 +181,8 @@ def workshop(tmp_path) -> Path:
     Image.fromarray(mask).save(tmp_path / "images" / "mask.png")
     for index in range(36):
         label = index % 2
-        plane = np.clip(rng.normal(112 + 34 * label, 12) + rng.normal(0, 25, (20, 20)), 0, 255).astype(np.uint8)
-        Image.fromarray(plane).save(tmp_path / "images" / f"{index}.png")
+        plane = rng.normal(116, 5) + rng.normal(0, 20, (20, 20)) + 62 * label * (mask > 0)
+        Image.fromarray(plane.clip(0, 255).astype(np.uint8)).save(tmp_path / "images" / f"{index}.png")
         lines.append(f"images/{index}.png,p{index % 30},{label},{'AB'[index // 2 % 2]},images/mask.png")
     (tmp_path / "cases.csv").write_text("\n".join(lines) + "\n")
     (tmp_path / "model.py").write_text(MODEL)

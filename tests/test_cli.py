@@ -1,0 +1,254 @@
+"""The command line: exit codes, messages without tracebacks, one JSON object, light help."""
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from robustbench_rad.cli import app
+
+HEAVY = ("torch", "pandas", "matplotlib", "captum", "albumentations", "scipy", "pydicom")
+
+
+@pytest.fixture
+def call(workshop, monkeypatch):
+    """Run a command in the workshop; returns the finished process's result."""
+    monkeypatch.chdir(workshop)
+    monkeypatch.setenv("NO_COLOR", "1")
+    runner = CliRunner()
+
+    def run(*arguments):
+        return runner.invoke(app, [str(argument) for argument in arguments])
+
+    return run
+
+
+def command(*arguments, cwd):
+    return [sys.executable, "-m", "robustbench_rad.cli", *arguments], {"cwd": cwd, "env": {**os.environ, "CI": "1"}}
+
+
+def test_audit_exits_0_and_writes_the_reports(call, workshop):
+    done = call("audit", "plan.toml", "--run-folder", "run")
+    assert done.exit_code == 0, done.output
+    for name in ("result.json", "report.html", "report.md", "report.junit.xml"):
+        assert (workshop / "run" / name).stat().st_size > 500
+    assert "A small audit" in done.stdout
+    assert "chunk 5/5" in done.stderr
+
+
+def test_json_is_one_object_and_nothing_else(call):
+    done = call("audit", "plan.toml", "--run-folder", "run", "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["result"]["title"] == "A small audit"
+
+
+def test_quiet_prints_no_progress(call):
+    done = call("audit", "plan.toml", "--run-folder", "run", "-q")
+    assert done.stderr == ""
+
+
+def test_gate_exits_1_on_a_failed_check(call):
+    """At 4/255 the mean of the image moves by half of what parts the classes."""
+    done = gate_of(call, 0.0)
+    assert done.exit_code == 1, done.output
+
+
+def gate_of(call, tolerance):
+    with open("plan.toml", "a") as file:
+        file.write(f'\n[checks]\n"attack.fgsm" = {{ tolerance = {tolerance}, critical_harm = 1.0 }}\n')
+    return call("gate", "plan.toml", "--run-folder", "run", "-q")
+
+
+def test_gate_exits_3_when_nothing_fails_but_the_data_are_too_few(call):
+    done = gate_of(call, 0.99)
+    assert done.exit_code == 3, done.output
+
+
+def test_gate_exits_0_on_inconclusive_when_the_plan_allows_it(call, edit):
+    edit("seed = 7", 'seed = 7\ninconclusive = "allow"')
+    done = gate_of(call, 0.99)
+    assert done.exit_code == 0
+    assert "warning: inconclusive" in done.stderr
+
+
+def test_show_prints_a_finished_result(call):
+    call("audit", "plan.toml", "--run-folder", "run", "-q")
+    assert "A small audit" in call("show", "run").stdout
+    assert json.loads(call("show", "run/result.json", "--json").stdout)["schema_version"]
+
+
+def test_list_names_conditions_and_checks(call):
+    rows = json.loads(call("list", "--json").stdout)
+    ids = {row["id"] for row in rows}
+    assert {"attack.pgd-linf", "shift.ct.kernel", "shortcut.scanner-dependence"} <= ids
+    assert all(row["summary"] for row in rows)
+    shown = call("list", "shift")
+    assert "shift.ct.dose" in shown.stdout
+    assert "attack." not in shown.stdout
+
+
+BAD = {
+    "missing plan": (None, ["audit", "nowhere.toml"], r"nowhere\.toml: cannot be read"),
+    "unknown key": (("seed = 7", "seeed = 7"), ["audit", "plan.toml"], r"seeed: unknown key\. Did you mean 'seed'"),
+    "wrong value": (('head = "single-logit"', 'head = "sigmod"'), ["audit", "plan.toml"], r"head.*'sigmod'"),
+    "missing manifest": (('"cases.csv"', '"gone.csv"'), ["audit", "plan.toml"], r"gone\.csv"),
+    "wrong column": (('bright = "label"', 'bright = "lable"'), ["audit", "plan.toml"], r"lable.*\n?.*label"),
+    "unknown check": (("[run]", '[checks]\n"attack.pgd" = true\n[run]'), ["audit", "plan.toml"], r"attack\.pgd-linf"),
+    "unknown option": (
+        ("[run]", '[checks."attack.pgd-linf"]\nstep = 3\n[run]'),
+        ["audit", "plan.toml"],
+        r"unknown option 'step'.*\n?.*steps",
+    ),
+    "unknown profile": (None, ["audit", "plan.toml", "--profile", "quik"], r"quick"),
+    "missing factory": (("model.py:brightness", "model.py:brigthness"), ["audit", "plan.toml"], r"brigthness"),
+    "nan output": (("model.py:brightness", "model.py:nan"), ["audit", "plan.toml"], r"NaN or infinity"),
+    "wrong width": (("model.py:brightness", "model.py:wide"), ["audit", "plan.toml"], r"\(\d+, 1\).*\(\d+, 3\)"),
+    "not a result": (None, ["show", "plan.toml"], r"not a result"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_a_message_with_exit_code_2(call, edit, name):
+    change, arguments, pattern = BAD[name]
+    if change:
+        edit(*change)
+    done = call(*arguments)
+    assert done.exit_code == 2, done.output
+    assert re.search(pattern, done.stderr), done.stderr
+    assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("change", "pattern"),
+    [
+        (("images/4.png,p4,0", "images/4.png,p4,2"), r"cases\.csv.*label.*'2'"),
+        (("images/4.png,p4", "images/gone.png,p4"), r"gone\.png"),
+        (("images/4.png,p4", "images/5.png,p4"), r"images/5\.png"),
+    ],
+    ids=["label outside 0, 1, empty", "missing image", "duplicate case"],
+)
+def test_bad_manifest_is_a_message_with_exit_code_2(call, edit, change, pattern):
+    edit(*change, "cases.csv")
+    done = call("audit", "plan.toml")
+    assert done.exit_code == 2, done.output
+    assert re.search(pattern, done.stderr.replace("\n", " ")), done.stderr
+
+
+def test_empty_manifest_is_a_message_with_exit_code_2(call, workshop):
+    (workshop / "cases.csv").write_text("image,patient,label,scanner,mask\n")
+    done = call("audit", "plan.toml")
+    assert done.exit_code == 2
+    assert "cases.csv" in done.stderr
+
+
+def test_weights_that_do_not_fit_list_the_keys(call, edit, workshop):
+    import torch
+
+    torch.save({"0.weight": torch.zeros(4, 1, 3, 3), "stem.bias": torch.zeros(4)}, workshop / "w.pt")
+    edit('factory = "model.py:brightness"', 'factory = "model.py:build"\nweights = "w.pt"')
+    done = call("audit", "plan.toml")
+    assert done.exit_code == 2
+    assert "0.bias" in done.stderr
+    assert "stem.bias" in done.stderr
+
+
+def test_errors_are_json_too(call):
+    done = call("audit", "nowhere.toml", "--json")
+    assert done.exit_code == 2
+    assert json.loads(done.stdout)["error"]["hint"]
+
+
+def test_a_run_folder_of_another_plan_is_refused(call, edit):
+    call("audit", "plan.toml", "--run-folder", "run", "-q")
+    edit("seed = 7", "seed = 8")
+    done = call("audit", "plan.toml", "--run-folder", "run")
+    assert done.exit_code == 2
+    assert "another plan" in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="advisory locks and permissions are POSIX here")
+def test_a_read_only_place_is_a_message(call, workshop):
+    blocked = workshop / "file"
+    blocked.write_text("not a folder")
+    done = call("audit", "plan.toml", "--run-folder", blocked / "run")
+    assert done.exit_code == 2
+    assert "cannot be written" in done.stderr
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC], ids=["denied", "read-only", "full"])
+def test_a_folder_that_cannot_be_written_is_a_message(call, monkeypatch, number):
+    """By the system's own error, for a test that runs as root may write anywhere."""
+
+    def refuse(path, mode="r", *arguments, **options):
+        if "w" in mode or "x" in mode:
+            raise OSError(number, os.strerror(number), str(path))
+        return opened(path, mode, *arguments, **options)
+
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", refuse)
+    done = call("audit", "plan.toml", "--run-folder", "run")
+    assert done.exit_code == 2, done.output
+    assert os.strerror(number) in done.stderr
+
+
+def test_internal_errors_exit_4_and_ask_for_a_report(call, monkeypatch):
+    def broken(*_arguments, **_options):
+        raise ZeroDivisionError("boom")
+
+    monkeypatch.setattr("robustbench_rad.audit.run_audit", broken)
+    done = call("audit", "plan.toml")
+    assert done.exit_code == 4
+    assert "bug" in done.stderr
+
+
+def wait_for_chunks(folder, process, count=1, seconds=60):
+    end = time.monotonic() + seconds
+    while len(list(folder.glob("chunks/0*.npz"))) < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_a_killed_run_resumes_to_the_same_report(workshop, edit, sent, code):
+    edit("model.py:brightness", "model.py:slow")
+    line, options = command("audit", "plan.toml", "--run-folder", "run", cwd=workshop)
+    process = subprocess.Popen(line, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options)
+    wait_for_chunks(workshop / "run", process)
+    process.send_signal(sent)
+    _out, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in err
+    if code == 130:
+        assert "same command" in err
+    assert not (workshop / "run" / "result.json").exists()
+    subprocess.run(line, check=True, capture_output=True, **options)
+    line[-1] = "whole"
+    subprocess.run(line, check=True, capture_output=True, **options)
+    first, second = (json.loads((workshop / name / "result.json").read_text()) for name in ("run", "whole"))
+    for result in (first, second):
+        del result["provenance"], result["preflight"]
+    assert first == second
+
+
+def imported_by(*arguments, cwd) -> set[str]:
+    line, options = command(*arguments, cwd=cwd)
+    line[1:1] = ["-X", "importtime"]
+    done = subprocess.run(line, capture_output=True, text=True, **options)
+    return {row.rpartition("|")[2].strip().partition(".")[0] for row in done.stderr.splitlines() if "|" in row}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["audit", "--help"], ["--version"], ["list"]], ids=" ".join)
+def test_light_commands_import_nothing_heavy(tmp_path, arguments):
+    imported = imported_by(*arguments, cwd=tmp_path)
+    assert "typer" in imported
+    assert not imported & set(HEAVY)
