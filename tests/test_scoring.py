@@ -76,7 +76,9 @@ def test_a_domain_is_the_mean_of_its_worst_quarter():
     assert domain_points(
         [item(c.id, u) for c, u in zip(checks[:5], uppers, strict=False)], checks[:5]
     ) == pytest.approx(17.5)
-    assert domain_points([item(c.id, u) for c, u in zip(checks[1:5], uppers[1:], strict=False)], checks[1:5]) == 35
+    assert domain_points(
+        [item(c.id, u) for c, u in zip(checks[1:5], uppers[1:], strict=False)], checks[1:5]
+    ) == pytest.approx(35)
 
 
 def test_a_missing_check_counts_nothing_and_is_no_evidence():
@@ -252,19 +254,20 @@ def test_a_check_beyond_the_profile_never_raises_the_score(uppers, domain, upper
 def test_order_of_criteria_changes_nothing(uppers, random):
     judged = audit(uppers)
     random.shuffle(judged)
-    assert score_audit(judged, profile(*CHECKS), REACHED, seed=0) == score_audit(
-        audit(uppers), profile(*CHECKS), REACHED, seed=0
-    )
+    shuffled, ordered = (score_audit(j, profile(*CHECKS), REACHED, seed=0, draws=20) for j in (judged, audit(uppers)))
+    assert shuffled == ordered
 
 
 @given(UPPERS)
 @settings(max_examples=30, deadline=None)
 def test_leaving_a_check_out_never_raises_the_score(uppers):
+    # Without caps and saliency: a hidden critical fail trades the cap of 49 for that of 69, and is then no pass either.
+    checks = [spec(c.id, c.domain) for c in CHECKS[:3]]
+    judged = audit(uppers)[:3]
     for place in range(3):
-        rest = [entry for index, entry in enumerate(audit(uppers)) if index != place]
-        left_out, whole = total(rest, CHECKS), total(audit(uppers), CHECKS)
-        # A critical fail that is hidden trades the cap of 49 for that of 69, but its 0 points weigh on the mean.
-        assert left_out <= whole + 1e-9 or whole == 49
+        rest = [entry for index, entry in enumerate(judged) if index != place]
+        assert total(rest, checks) <= total(judged, checks) + 1e-9
+        assert overall(score_audit(rest, profile(*checks), REACHED, seed=0), rest, profile(*checks)) is not Verdict.PASS
 
 
 @given(UPPERS)
