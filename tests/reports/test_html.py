@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from robustbench_rad.reports import html
+from robustbench_rad.reports import _page
 from robustbench_rad.reports.html import render_html
 from robustbench_rad.result import AuditResult, Domain, Picture, Score, Table, Verdict
 
@@ -54,7 +54,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(name="page")
-def _page(result: AuditResult) -> Page:
+def _read_page(result: AuditResult) -> Page:
     return Page(render_html(result))
 
 
@@ -160,7 +160,7 @@ def test_a_page_of_many_findings_stays_small(make_result: Any) -> None:
 
 
 def test_what_does_not_fit_as_a_chart_stays_as_a_table(result: AuditResult, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(html, "CHART_BUDGET", 1)
+    monkeypatch.setattr(_page, "CHART_BUDGET", 1)
     page = Page(render_html(result))
     assert not [attrs for tag, attrs in page.tags if tag == "svg" and attrs.get("role") == "img"]
     assert "0.25 [0.20, 0.30]" in page.text
