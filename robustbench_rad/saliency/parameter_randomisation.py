@@ -22,7 +22,7 @@ from robustbench_rad.errors import ModelError
 from robustbench_rad.registry import register
 from robustbench_rad.saliency import maps as saliency_maps
 from robustbench_rad.saliency.layers import TargetLayer, target_layer
-from robustbench_rad.saliency.similarity import normalised, spearman, ssim
+from robustbench_rad.saliency.similarity import normalised, spearman, spearman_between, ssim, ssim_between
 from robustbench_rad.saliency.twins import randomised_twin
 from robustbench_rad.sampling import PatientBank, SmallestKeys, kept_copy, patient_key
 from robustbench_rad.seeds import derive_seed
@@ -206,19 +206,10 @@ def _to_references(own: Tensor, patients: Tensor, state: State, finding: int) ->
     """
     known = state["reference_patients"][finding].cpu()
     references = state["reference_maps"][finding].to(own.device)
-    pairs = [
-        _to_each(case, references[((known != NOBODY) & (known != patient)).to(own.device)])
-        for case, patient in zip(own, patients, strict=True)
-    ]
-    ranked, structural = zip(*pairs, strict=True)
-    return torch.stack(ranked), torch.stack(structural)
-
-
-def _to_each(case: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    if len(others) == 0:
-        return case.new_tensor(float("nan")), case.new_tensor(float("nan"))
-    same = case.expand_as(others)
-    return spearman(same, others).nanmean(), ssim(same, others).nanmean()
+    comparable = ((known != NOBODY) & (known != patients[:, None])).to(own.device)
+    pairs = (spearman_between(own, references), ssim_between(own, references))
+    ranked, structural = (torch.where(comparable, values, float("nan")).nanmean(1) for values in pairs)
+    return ranked, structural
 
 
 @dataclass(frozen=True, kw_only=True)

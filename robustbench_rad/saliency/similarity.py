@@ -6,12 +6,16 @@ says nothing and is like nothing: the similarity is NaN.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from robustbench_rad.saliency.maps import blurred
 
 NAN = float("nan")
+C1, C2 = 0.01**2, 0.03**2
 
 
 def normalised(found: Tensor, percentile: float = 0.99) -> Tensor:
@@ -33,7 +37,7 @@ def normalised(found: Tensor, percentile: float = 0.99) -> Tensor:
     flat = found.float().abs().flatten(1)
     low, top = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
     constant = ~(top - low > 1e-5 * top)
-    clip = torch.quantile(flat, percentile, dim=1, keepdim=True)
+    clip = flat.kthvalue(math.ceil(percentile * flat.shape[1]), dim=1, keepdim=True).values
     clip = torch.where(clip > low, clip, top)  # a map of a few bright pixels keeps them
     scaled = (flat / clip).clamp(max=1.0).round(decimals=3)
     return torch.where(constant, NAN, scaled).reshape(found.shape)
@@ -52,12 +56,21 @@ def spearman(one: Tensor, other: Tensor) -> Tensor:
     >>> spearman(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[10.0, 30.0, 20.0]])).item()
     0.5
     """
-    a, b = (ranks(values.flatten(1)) for values in (one, other))
-    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
-    spread = a.square().sum(1).sqrt() * b.square().sum(1).sqrt()
-    correlation = ((a * b).sum(1) / spread).float()
-    unknown = one.flatten(1).isnan().any(1) | other.flatten(1).isnan().any(1) | (spread == 0)
-    return torch.where(unknown, NAN, correlation)
+    return (_rank_vectors(one) * _rank_vectors(other)).sum(1).float()
+
+
+def spearman_between(one: Tensor, other: Tensor) -> Tensor:
+    """Rank correlation ``(N, R)`` of each of N maps with each of R."""
+    return (_rank_vectors(one) @ _rank_vectors(other).T).float()
+
+
+def _rank_vectors(found: Tensor) -> Tensor:
+    """Ranks ``(N, M)`` centred and of length 1, so that a correlation is a dot product; NaN for a constant map."""
+    flat = found.flatten(1)
+    centred = ranks(flat) - (flat.shape[1] + 1) / 2
+    length = centred.square().sum(1, keepdim=True).sqrt()
+    unknown = flat.isnan().any(1, keepdim=True) | (length == 0)
+    return torch.where(unknown, NAN, centred / length)
 
 
 def ranks(values: Tensor) -> Tensor:
@@ -66,10 +79,15 @@ def ranks(values: Tensor) -> Tensor:
     >>> ranks(torch.tensor([[5.0, 1.0, 5.0, 7.0]])).tolist()
     [[2.5, 1.0, 2.5, 4.0]]
     """
-    ordered = values.sort(dim=1).values
-    below = torch.searchsorted(ordered, values.contiguous(), right=False)
-    up_to = torch.searchsorted(ordered, values.contiguous(), right=True)
-    return (below + up_to + 1).double() / 2
+    ordered, order = values.sort(dim=1)
+    place = torch.arange(values.shape[1], device=values.device).expand_as(order)
+    starts = torch.ones_like(order, dtype=torch.bool)
+    starts[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    ends = starts.roll(-1, dims=1)
+    first = place.where(starts, 0).cummax(1).values
+    last = place.where(ends, values.shape[1]).flip(1).cummin(1).values.flip(1)
+    tied = (first + last + 2).double() / 2
+    return torch.empty_like(tied).scatter_(1, order, tied)
 
 
 def ssim(one: Tensor, other: Tensor, sigma_px: float = 1.5) -> Tensor:
@@ -91,15 +109,33 @@ def ssim(one: Tensor, other: Tensor, sigma_px: float = 1.5) -> Tensor:
     >>> ssim(torch.eye(8)[None], torch.eye(8)[None]).item()
     1.0
     """
-    c1, c2 = 0.01**2, 0.03**2
-    a, b = one.double(), other.double()
+    return _structural(_Local.of(one, sigma_px), _Local.of(other, sigma_px))
 
-    def local(values: Tensor) -> Tensor:
-        return blurred(values, sigma_px)
 
-    mean_a, mean_b = local(a), local(b)
-    var_a, var_b = local(a * a) - mean_a**2, local(b * b) - mean_b**2
-    covariance = local(a * b) - mean_a * mean_b
-    means = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
-    structure = (2 * covariance + c2) / (var_a + var_b + c2)
-    return (means * structure).flatten(1).mean(1).float()
+def ssim_between(one: Tensor, other: Tensor, sigma_px: float = 1.5) -> Tensor:
+    """Structural similarity ``(N, R)`` of each of N maps with each of R; see :func:`ssim`."""
+    a = _Local.of(one, sigma_px)
+    columns = [_structural(a, _Local.of(each.unsqueeze(0), sigma_px)) for each in other.unbind()]
+    return torch.stack(columns, dim=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Local:
+    """Maps with their Gaussian local mean and variance."""
+
+    values: Tensor
+    mean: Tensor
+    variance: Tensor
+    sigma_px: float
+
+    @classmethod
+    def of(cls, values: Tensor, sigma_px: float) -> _Local:
+        mean = blurred(values, sigma_px)
+        variance = blurred(values.square(), sigma_px) - mean.square()
+        return cls(values=values, mean=mean, variance=variance, sigma_px=sigma_px)
+
+
+def _structural(a: _Local, b: _Local) -> Tensor:
+    covariance = blurred(a.values * b.values, a.sigma_px) - a.mean * b.mean
+    means = (2 * a.mean * b.mean + C1) / (a.mean.square() + b.mean.square() + C1)
+    return (means * (2 * covariance + C2) / (a.variance + b.variance + C2)).flatten(1).mean(1)

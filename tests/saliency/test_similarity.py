@@ -6,7 +6,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from scipy.stats import spearmanr
 
-from robustbench_rad.saliency.similarity import normalised, ranks, spearman, ssim
+from robustbench_rad.saliency.similarity import normalised, ranks, spearman, spearman_between, ssim, ssim_between
 
 
 def pair(seed: int = 0, side: int = 20, levels: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -40,7 +40,7 @@ def test_ssim_equals_the_formula():
         vx, vy, cov = local(x * x) - mx**2, local(y * y) - my**2, local(x * y) - mx * my
         c1, c2 = 1e-4, 9e-4
         expected = ((2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))).mean()
-        assert np.isclose(float(got), expected, atol=1e-6)
+        assert np.isclose(float(got), expected, atol=1e-5)
 
 
 def test_ssim_knows_the_same_and_the_opposite():
@@ -69,6 +69,16 @@ def test_a_map_is_compared_alone(measure):
     a, b = pair()
     for row in range(4):
         torch.testing.assert_close(measure(a, b)[row], measure(a[row : row + 1], b[row : row + 1])[0])
+
+
+@pytest.mark.parametrize(("measure", "between"), [(spearman, spearman_between), (ssim, ssim_between)])
+def test_all_pairs_equal_each_pair(measure, between):
+    a, b = pair()
+    b = normalised(torch.cat([b[:2], torch.full_like(b[:1], 0.4)]))
+    expected = torch.stack([measure(a, each.expand_as(a)) for each in b], dim=1)
+    torch.testing.assert_close(between(a, b), expected, equal_nan=True)
+    assert expected[:, 2].isnan().all()
+    assert expected[:, :2].isfinite().all()
 
 
 def test_normalised_takes_strength_not_sign_and_clips_outliers():
