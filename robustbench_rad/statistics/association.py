@@ -226,7 +226,9 @@ def _pool(strata: list[Ranking], confidence: float) -> Estimate:
         parts = [symmetric_variance(area, s.positives, s.negatives) for s in strata]
         return float(weights**2 @ parts)
 
-    lower, upper = score_limits(value, covariance(influence, influence), model, confidence=confidence)
+    degrees = sum(s.patients - 1 for s in strata)
+    variance = covariance(influence, influence)
+    lower, upper = score_limits(value, variance, model, degrees=degrees, confidence=confidence)
     return Estimate(
         value=value,
         lower=lower,

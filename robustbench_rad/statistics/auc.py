@@ -69,7 +69,7 @@ def auc(
 
     >>> e = auc([1, 1, 1, 0, 0, 0], [3, 4, 5, 1, 2, 3.5], range(6), 6)
     >>> round(e.value, 4), round(e.lower, 2), round(e.upper, 2), round(81 * e.standard_error**2, 6)
-    (0.8889, 0.39, 0.99, 2.0)
+    (0.8889, 0.14, 1.0, 2.0)
     """
     ranking = rank(labels, scores, patients, n_patients)
     return interval(ranking, confidence=confidence)
@@ -160,6 +160,7 @@ def interval(ranking: Ranking, *, confidence: float) -> Estimate:
             ranking.area,
             variance,
             lambda area: symmetric_variance(area, ranking.positives, ranking.negatives),
+            degrees=_degrees(ranking, ranking),
             confidence=confidence,
         )
     else:
@@ -191,18 +192,20 @@ def symmetric_variance(area: float, positives: float, negatives: float) -> float
 
 
 def score_limits(
-    area: float, variance: float, model: Callable[[float], float], *, confidence: float
+    area: float, variance: float, model: Callable[[float], float], *, degrees: float, confidence: float
 ) -> tuple[float, float]:
-    """The areas g with ``(A - g)² <= z² V(g) max(1, variance / V(A))``.
+    """The areas g with ``(A - g)² <= V(g) max(z², t² variance / V(A))``.
 
     Args:
         area: Observed area A, 0 to 1.
         variance: Its clustered DeLong variance; where it exceeds the model's, the interval is widened by as much.
         model: Variance V at an area; positive inside (0, 1).
+        degrees: Degrees of freedom of the clustered variance, for t.
         confidence: Two-sided confidence level.
     """
-    wider = max(1.0, variance / model(area)) if 0 < area < 1 else 1.0
-    factor = wider * normal_quantile(confidence) ** 2
+    factor = normal_quantile(confidence) ** 2
+    if 0 < area < 1:
+        factor = max(factor, student_quantile(confidence, degrees) ** 2 * variance / model(area))
 
     def excess(g: float) -> float:
         return (area - g) ** 2 - factor * model(g)

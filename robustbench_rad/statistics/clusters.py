@@ -93,6 +93,9 @@ def effective_size(values: Floats, patients: Indices, *, degrees: float | None =
 
 def _copies(values: Floats, patients: Indices) -> int:
     """How many times the data repeat themselves: the common divisor of the counts of equal (patient, value) rows."""
+    sizes = np.bincount(patients)
+    if np.gcd.reduce(sizes) == 1:  # as when any patient has one image; spares a sort
+        return 1
     order = np.lexsort((values, patients))
     new = np.r_[True, (np.diff(patients[order]) != 0) | (np.diff(values[order]) != 0)]
     return int(np.gcd.reduce(np.diff(np.r_[np.flatnonzero(new), len(values)])))
