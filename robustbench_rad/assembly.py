@@ -75,6 +75,8 @@ def _finding(plan: Plan, context: JudgeContext, name: str) -> FindingSummary:
         negatives=int((label == 0).sum()),
         unknown=int(np.isnan(label).sum()),
         claim_auroc=claim.auroc if claim else None,
+        claim_sensitivity=claim.sensitivity if claim else None,
+        claim_specificity=claim.specificity if claim else None,
         auroc=shown("auroc"),
         sensitivity=shown("sensitivity"),
         specificity=shown("specificity"),

@@ -28,7 +28,7 @@ from robustbench_rad.judgement import Judgement, judge_audit
 from robustbench_rad.loader import in_chunks, load_in_order
 from robustbench_rad.loading import load_classifier
 from robustbench_rad.plan import Plan, digest
-from robustbench_rad.preflight import preflight
+from robustbench_rad.preflight import choose_sample, preflight
 from robustbench_rad.profile import Profile, effective_profile
 from robustbench_rad.progress import Progress
 from robustbench_rad.query import CountingQuery
@@ -189,7 +189,8 @@ def _preflight(prepared: Prepared, evaluator: Evaluator) -> list[PreflightItem]:
     """Look at a small sample, the same one for any order of the cases."""
     table, seed = prepared.table, prepared.plan.seed
     ranked = sorted(range(len(table.records)), key=lambda i: derive_seed(seed, "preflight", table.records[i].case_id))
-    cases = list(load_in_order(table, sorted(ranked[:PREFLIGHT_CASES]), workers=0))
+    chosen = choose_sample(table.labels, ranked, size=PREFLIGHT_CASES)
+    cases = list(load_in_order(table, sorted(chosen), workers=0))
     return preflight(prepared.classifier, [evaluator.display_batch(cases)], table=table, plan=prepared.plan)
 
 

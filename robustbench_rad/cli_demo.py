@@ -12,7 +12,7 @@ from robustbench_rad.audit import Audit, run_audit
 from robustbench_rad.checks.comparisons import worst_verdict
 from robustbench_rad.cli_progress import make_progress
 from robustbench_rad.cli_support import Output
-from robustbench_rad.demo import KINDS, demo_plan
+from robustbench_rad.demo import KINDS, Kind, demo_plan
 from robustbench_rad.plan import make_plan
 from robustbench_rad.reports.console import print_summary, verdict_text
 from robustbench_rad.reports.writer import write_reports
@@ -26,8 +26,8 @@ SHORTCUT = "shortcut.masked-anatomy"
 
 def run_demo(*, folder: Path, cases: int, train: bool, output: Output) -> None:
     """Audit both classifiers and show the two results side by side."""
-    weights = _trained(folder / "weights", output) if train else {}
-    done = {kind: _audit(kind, folder / kind, cases, weights.get(kind), output) for kind in KINDS}
+    weights = _trained(folder / "weights", output) if train else None
+    done = {kind: _audit(kind, folder / kind, cases, weights, output) for kind in KINDS}
     if output.json:
         shown = {kind: audit.result.model_dump(mode="json") for kind, audit in done.items()}
         output.print_json({"folder": str(folder), "results": shown})
@@ -39,19 +39,18 @@ def run_demo(*, folder: Path, cases: int, train: bool, output: Output) -> None:
     _compare({kind: audit.result for kind, audit in done.items()}, folder, output.console)
 
 
-def _trained(folder: Path, output: Output) -> dict[str, Path]:
+def _trained(folder: Path, output: Output) -> Path:
     from robustbench_rad.demo.training import train_all
 
     output.say("training the two classifiers again; this takes some minutes")
     folder.mkdir(parents=True, exist_ok=True)
-    return dict(zip(KINDS, train_all(folder), strict=True))
+    train_all(folder)
+    return folder
 
 
-def _audit(kind: str, folder: Path, cases: int, weights: Path | None, output: Output) -> Audit:
-    content = demo_plan(kind)
+def _audit(kind: Kind, folder: Path, cases: int, weights: Path | None, output: Output) -> Audit:
+    content = demo_plan(kind, folder=weights)
     content["data"] = {**content["data"], "max_cases": cases}
-    if weights is not None:
-        content["model"] = {**content["model"], "weights": str(weights.resolve())}
     plan = make_plan(content, base=Path.cwd(), source=f"demo-{kind}")
     progress = make_progress(output.messages, quiet=output.quiet or output.json)
     progress.message(f"auditing the {kind} classifier")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from robustbench_rad.checks import defaults
 from robustbench_rad.checks.comparisons import missing_check, worst_verdict
 from robustbench_rad.checks.context import CheckOutcome, JudgeContext
-from robustbench_rad.criteria import Judged
+from robustbench_rad.criteria import Judged, with_points
 from robustbench_rad.profile import CheckSpec, Profile
 from robustbench_rad.result import Curve, Domain, PreflightItem, Score, Table, Verdict
 from robustbench_rad.scoring import overall, score_audit
@@ -39,8 +39,8 @@ def judge_audit(
         preflight: A preflight error allows no pass.
     """
     outcomes = [_judge(context, check, errors.get(check.id, "")) for check in profile.checks]
-    judged = [item for outcome in outcomes for item in outcome.judged]
-    score = score_audit(judged, profile, utility_gate(judged, profile), seed=context.seed)
+    judged = [with_points(item) for outcome in outcomes for item in outcome.judged]
+    score = score_audit(judged, profile, utility_gate(judged, profile, claimed=bool(context.claims)), seed=context.seed)
     verdict = overall(score, judged, profile)
     if verdict is Verdict.PASS and any(item.status == "error" for item in preflight):
         verdict = Verdict.INCONCLUSIVE
@@ -65,13 +65,15 @@ def _judge(context: JudgeContext, check: CheckSpec, error: str) -> CheckOutcome:
     return outcome
 
 
-def utility_gate(judged: list[Judged], profile: Profile) -> tuple[Verdict, str]:
+def utility_gate(judged: list[Judged], profile: Profile, *, claimed: bool) -> tuple[Verdict, str]:
     """Whether the model is shown to reach its declared clean performance; without it there is no score."""
     clean = [item.criterion for item in judged if item.criterion.domain is Domain.CLEAN]
     if not clean:
         return Verdict.INCONCLUSIVE, "the profile holds no check of clean performance"
     verdict = worst_verdict(criterion.verdict for criterion in clean)
-    if verdict is Verdict.PASS:
+    if verdict is Verdict.PASS and claimed:
         return verdict, "every claimed metric is shown to be reached"
+    if verdict is Verdict.PASS:
+        return verdict, f"nothing is claimed; AUROC {profile.minimum_auroc:g}, the profile's least, is shown to be reached"
     worst = next(criterion for criterion in clean if criterion.verdict is verdict)
     return verdict, f"{worst.finding}: {worst.quantity}: {worst.reason}"
