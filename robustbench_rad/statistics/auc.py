@@ -49,8 +49,8 @@ def auc(
 
     Variance by placement values summed over patients (DeLong, Obuchowski): a patient may have several images and both
     labels. Interval: logit scale, Student quantile; with fewer than 50 independent cases of a label or an area beyond
-    0.95, score-inverted Hanley-McNeil (Newcombe's method 5), its variance widened to the clustered DeLong variance
-    where that is larger; at an area of exactly 1 or 0, the exact bound of min(n₊, n₋) disjoint pairs,
+    0.95, score-inverted Hanley-McNeil (Newcombe's method 5), widened to the clustered DeLong variance with a Student
+    quantile where that is larger; at an area of exactly 1 or 0, the exact bound of min(n₊, n₋) disjoint pairs,
     ``(α/2)^(1/min(n₊, n₋))``. Here n₊ and n₋ are effective numbers, so duplicates count once.
 
     Args:

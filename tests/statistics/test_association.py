@@ -107,6 +107,15 @@ def test_permutation_p_is_exact_on_a_tiny_sample():
     assert p == pytest.approx(exact, abs=0.012)
 
 
+def test_permutation_p_counts_only_what_a_permutation_can_change():
+    # Three patients with both labels all have the scanner and rank high; six with one label are in reverse order.
+    label = np.r_[np.zeros(6), np.tile([0.0, 1.0], 3)]
+    score = np.r_[1.0, 2, 3, 4, 5, 6, np.tile([90.0, 90.0], 3)]
+    scanner = np.r_[1.0, 1, 1, 0, 0, 0, np.ones(6)]
+    person = np.r_[np.arange(6), np.repeat([6, 7, 8], 2)]
+    assert permutation_p(label, score, scanner, person, 9, seed=0, draws=4000) == pytest.approx(0.1, abs=0.015)
+
+
 def test_permutation_p_sees_dependence_and_keeps_its_level():
     label, score, scanner, person = cohort(6, effect=0.6, patients=100)
     assert permutation_p(label, score, scanner, person, 100, seed=0, draws=300) < 0.02

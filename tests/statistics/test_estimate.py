@@ -50,7 +50,8 @@ def test_difference_of_moving_together_keeps_only_what_differs():
 def test_student_limit_is_a_floor_on_each_side():
     a, b = made(0.6, [1, -1, 0, 0]), made(0.4, [0, 0, 1, -1])
     d = difference(a, b, degrees=3)
-    assert d.upper - d.value == pytest.approx(t.ppf(0.975, 3) * np.sqrt(4 / 3 * 4))
+    half = t.ppf(0.975, 3) * np.sqrt(4 / 3 * 4)
+    assert (d.value - d.lower, d.upper - d.value) == pytest.approx((half, half))
 
 
 def test_difference_without_influence_is_that_of_independent_estimates():
