@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 AIR_HU = -1000.0
 _PADDING_BELOW_HU = -1024.0
+_AIR_BELOW_HU = -900.0
 _DEEPEST = 14.0  # e⁻¹⁴: such a ray carries less than one quantum at any clinical exposure
 _BOWTIE_RANGE = 20.0
 _AT_ONCE = 4
@@ -58,7 +59,7 @@ class Scan:
     kernels: tuple[Kernel, ...]
     window: str = ""
     water_per_mm: float = 0.0190
-    bowtie_diameter_mm: float = 320.0
+    bowtie_diameter_mm: float = 500.0
 
     @cached_property
     def geometry(self) -> ScanGeometry:
@@ -74,7 +75,7 @@ class Scan:
         *,
         window: str = "",
         water_per_mm: float = 0.0190,
-        bowtie_diameter_mm: float = 320.0,
+        bowtie_diameter_mm: float = 500.0,
     ) -> Self:
         """Take a batch of images or volumes apart into slices.
 
@@ -212,8 +213,8 @@ class Scan:
 def noise_support(slices_hu: Tensor) -> Tensor:
     """Pixels ``(S, H, W)`` that were reconstructed: not padding.
 
-    Padding is what lies below -1024 HU, and everything outside the inscribed circle of a square slice when it has one
-    constant value there.
+    Padding is what lies below -1024 HU, and everything outside the inscribed circle of a square slice when it is air of
+    one constant value.
     """
     height, width = slices_hu.shape[-2:]
     support = slices_hu >= _PADDING_BELOW_HU
@@ -222,7 +223,7 @@ def noise_support(slices_hu: Tensor) -> Tensor:
     side = torch.arange(height, device=slices_hu.device) - (height - 1) / 2
     corners = torch.hypot(side[:, None], side) > height / 2
     values = slices_hu[:, corners]
-    constant = values.amax(1) == values.amin(1)
+    constant = (values.amax(1) == values.amin(1)) & (values.amax(1) < _AIR_BELOW_HU)
     return support & ~(constant[:, None, None] & corners)
 
 
