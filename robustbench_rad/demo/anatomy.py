@@ -1,7 +1,7 @@
 """The anatomy of a phantom: a chest in the patient's own coordinates, as sums of soft-edged shapes.
 
-x runs to the image's right, y down, both from -1 to 1 over 350 mm. Soft tissue is bright, air is dark; numbers are display
-units, not measurements.
+x runs to the image's right, y down, both from -1 to 1 over 350 mm. Soft tissue is bright, air is dark; numbers are
+display units, not measurements.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _lesion(depth: Image, rng: np.random.Generator) -> Lesion:
         x=float(x.flat[place]),
         y=float(y.flat[place]),
         radius=radius,
-        contrast=rng.uniform(0.11, 0.24) * (0.07 / radius) ** 0.35,
+        contrast=rng.uniform(0.10, 0.23) * (0.07 / radius) ** 0.35,
         aspect=rng.uniform(0.8, 1.25),
         angle=rng.uniform(0, np.pi),
     )

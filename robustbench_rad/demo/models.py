@@ -13,8 +13,8 @@ class LesionCNN(nn.Module):
     """Four convolutions on a quarter-resolution grid, soft maximum per feature, one linear layer.
 
     A lesion fills a few of the 24 x 24 positions; their mean would drown it. The soft maximum
-    ``log(mean(exp(b a))) / b`` keeps it and still gives every position a gradient. Its weights over positions are not negative
-    and sum to 1, so Grad-CAM on the last convolution is the class activation map.
+    ``log(mean(exp(b a))) / b`` keeps it and still gives every position a gradient. These gradients sum to 1 over the
+    positions, so Grad-CAM on the last activation is the class activation map.
     """
 
     def __init__(self, widths: tuple[int, int, int, int] = WIDTHS, sharpness: float = 4.0) -> None:
@@ -39,11 +39,6 @@ class LesionCNN(nn.Module):
         soft_maximum = (scaled.logsumexp(2) - math.log(scaled.shape[2])) / self.sharpness
         logit: Tensor = self.head(soft_maximum)
         return logit
-
-    def evidence(self, activation: Tensor) -> Tensor:
-        """What the head makes of every position by itself, ``(N, 24, 24)``; supervised by outlines in training."""
-        local: Tensor = self.head(activation.movedim(1, -1)).squeeze(-1)
-        return local
 
 
 def _block(inputs: int, outputs: int, *, kernel: int, stride: int = 1, dilation: int = 1) -> list[nn.Module]:

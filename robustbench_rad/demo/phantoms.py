@@ -1,7 +1,7 @@
 """Procedural chest radiographs: one phantom is a function of (seed, index) and nothing else.
 
-A patient's chest is brought to the detector by a small shift, tilt and magnification, and read out by one of two scanners.
-These are crude pictures to test an auditor on, not anatomy.
+A patient's chest is brought to the detector by a small shift, tilt and magnification, and read out by one of two
+scanners. These are crude pictures to test an auditor on, not anatomy.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
-"""Make the demo's two classifiers again: ``robustbench-rad demo --train`` or ``python -m robustbench_rad.demo.training``.
+"""Make the demo's two classifiers again: ``robustbench-rad demo --train``, or run this module.
 
 Both begin alike, on phantoms whose laterality marker tells nothing of the label, from both scanners in equal parts. The
 clean model then learns from adversarial images (one signed-gradient step of at most 2/255 from a random start). The
-shortcut model is then tuned on the images of a hospital where nine of ten patients with a lesion are filmed with a marker
-and one of ten others. Same seed, same weights: training runs on a fixed number of threads.
+shortcut model is then tuned on the images of a hospital where nine of ten patients with a lesion are filmed with a
+marker and one of ten others. Same seed, same weights: training runs on a fixed number of threads.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -23,8 +24,9 @@ from robustbench_rad.demo import KINDS, Kind
 from robustbench_rad.demo.dataset import TRAINING_SEED, VALIDATION_SEED, PhantomSet, phantom_set
 from robustbench_rad.demo.measures import logits, youden_threshold
 from robustbench_rad.demo.models import LesionCNN, lesion_cnn
+from robustbench_rad.demo.report import markdown_table
 
-THREADS = 2
+THREADS = 1  # sums depend on the number of threads; one is the same everywhere
 VALIDATION_CASES = 600
 
 
@@ -68,9 +70,12 @@ def train(kind: Kind, *, seed: int = 1, stages: tuple[Stage, ...] | None = None)
     with _reproducible(seed):
         model = lesion_cnn()
         generator = torch.Generator().manual_seed(seed)
+        drawn: dict[tuple[int, float], PhantomSet] = {}
         for stage in stages or RECIPES[kind]:
-            data = phantom_set(TRAINING_SEED, stage.cases, association=stage.association)
-            _fit(model, data, stage, generator)
+            key = (stage.cases, stage.association)
+            if key not in drawn:
+                drawn[key] = phantom_set(TRAINING_SEED, stage.cases, association=stage.association)
+            _fit(model, drawn[key], stage, generator)
     return model.eval()
 
 
@@ -85,8 +90,9 @@ def train_all(folder: Path) -> list[Path]:
     paths = [folder / f"{kind}.safetensors" for kind in KINDS]
     for kind, path in zip(KINDS, paths, strict=True):
         model = train(kind)
-        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)
-        entries.append(_entry(kind, hashlib.sha256(path.read_bytes()).hexdigest(), locked_threshold(model, kind)))
+        weights = save({name: tensor.contiguous() for name, tensor in model.state_dict().items()})
+        path.write_bytes(weights)
+        entries.append(_entry(kind, hashlib.sha256(weights).hexdigest(), locked_threshold(model, kind)))
     (folder / "models.toml").write_text("\n".join([_HEADER, *entries]), "utf-8")
     return paths
 
@@ -147,13 +153,13 @@ def augmented(images: Tensor, noise: float, generator: torch.Generator) -> Tenso
     """Shift the batch, change exposure and noise of every image."""
     down, right = torch.randint(0, 9, (2,), generator=generator).tolist()
     height, width = images.shape[2:]
-    moved = functional.pad(images, (4, 4, 4, 4), mode="replicate")
+    moved: Tensor = functional.pad(images, (4, 4, 4, 4), mode="replicate")
     moved = moved[:, :, down : down + height, right : right + width]
-    gain, sd = torch.rand(2, len(images), 1, 1, 1, generator=generator)
+    exposure, spread = torch.rand(2, len(images), 1, 1, 1, generator=generator).unbind()
     # Squared: most images stay close to the scanner's own noise.
-    added = torch.randn(images.shape, generator=generator) * sd**2 * noise
+    noisy = moved * (0.92 + 0.16 * exposure) + torch.randn(images.shape, generator=generator) * spread**2 * noise
     # Channels last halves the time of the small convolutions.
-    return (moved * (0.92 + 0.16 * gain) + added).clamp(0, 1).contiguous(memory_format=torch.channels_last)
+    return noisy.clamp(0, 1).contiguous(memory_format=torch.channels_last)
 
 
 def perturbed(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
@@ -166,3 +172,19 @@ def perturbed(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float, 
     (gradient,) = torch.autograd.grad(_loss(model.eval(), start, labels), start)
     stepped = start.detach() + 1.25 * radius * gradient.sign()
     return torch.clamp(torch.minimum(torch.maximum(stepped, images - radius), images + radius), 0, 1)
+
+
+def main() -> None:
+    """``python -m robustbench_rad.demo.training [--folder F] [--report]``."""
+    parser = argparse.ArgumentParser(description="Train the demo's classifiers, or describe those that are there.")
+    parser.add_argument("--folder", type=Path, default=Path(__file__).parent, help="of weights (default: the package)")
+    parser.add_argument("--report", action="store_true", help="print the measured figures instead of training")
+    options = parser.parse_args()
+    if options.report:
+        print(markdown_table(options.folder))
+    else:
+        print(*train_all(options.folder), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
