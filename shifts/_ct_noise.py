@@ -32,7 +32,6 @@ _PADDING_BELOW_HU = -1024.0
 _AIR_BELOW_HU = -900.0
 _DEEPEST = 14.0  # e⁻¹⁴: such a ray carries less than one quantum at any clinical exposure
 _BOWTIE_RANGE = 20.0
-_AT_ONCE = 4
 _READING_MM = 0.6
 _READING_VIEWS = 720
 NAMED_APODISATIONS = ("ram-lak", "shepp-logan", "hann")
@@ -100,11 +99,10 @@ class Scan:
             bowtie_diameter_mm=bowtie_diameter_mm,
         )
 
-    def parts(self) -> Iterator[tuple[slice, Self]]:
-        """Runs of a few slices: large enough to pay for the look-ups, small enough for memory."""
-        for start in range(0, len(self.seeds), _AT_ONCE):
-            rows = slice(start, min(start + _AT_ONCE, len(self.seeds)))
-            yield rows, self.rows(rows)
+    def one_by_one(self) -> Iterator[Self]:
+        """Single slices: memory stays small, and no number depends on which slices share a batch."""
+        for number in range(len(self.seeds)):
+            yield self.rows(slice(number, number + 1))
 
     def rows(self, rows: slice) -> Self:
         """Some of the slices."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -19,16 +19,13 @@ from robustbench_rad.conditions import Applied, Condition, Level, Measurement, U
 from robustbench_rad.registry import register
 from robustbench_rad.shifts import _ct_noise as physics
 from robustbench_rad.shifts._ct_kernels import KERNELS, source_kernels
+from robustbench_rad.shifts._extra_noise import ExtraNoise
 from robustbench_rad.shifts._inputs import (
-    per_case,
     require_hounsfield,
     require_physical,
-    slice_distance_mm,
     square_spacing_mm,
 )
 from robustbench_rad.shifts._levels import dose_ladder, dose_level, require_one_of, require_positive
-from robustbench_rad.shifts._native_noise import NoiseProbe
-from robustbench_rad.shifts._starvation import FEW_COUNTS, StarvedRays
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,8 +34,6 @@ if TYPE_CHECKING:
 
 _UNIT = "of the dose"
 _NOISELESS_HU = 0.5
-_FIELDS = ("quantum", "electronic")
-_REFERENCE = ("reference quantum", "reference electronic")
 
 
 @register(
@@ -122,7 +117,7 @@ class CtDose(Condition):
         spacing, reason = square_spacing_mm(batch)
         measurements.append(self._assumed_kernels(batch))
         rows = spacing.isfinite().nonzero().flatten()
-        noise = _ExtraNoise.of(self, batch.select(rows), spacing[rows]) if rows.numel() else None
+        noise = ExtraNoise.of(self, batch.select(rows), spacing[rows]) if rows.numel() else None
         applicable = torch.zeros(len(batch), dtype=torch.bool, device=batch.device)
         if noise is not None:
             applicable[rows] = noise.inverse_i0.isfinite()
@@ -140,7 +135,9 @@ class CtDose(Condition):
     def _assumed_kernels(self, batch: Batch) -> Measurement:
         """1 where the source kernel had to be assumed."""
         _, assumed = source_kernels(self._source, batch.metadata, len(batch))
-        return Measurement(quantity="source_kernel_assumed", values=torch.tensor(assumed, dtype=torch.float32))
+        return Measurement(
+            quantity="source_kernel_assumed", values=torch.tensor(assumed, dtype=torch.float32, device=batch.device)
+        )
 
     def scan(self, batch: Batch, spacing_mm: Tensor) -> physics.Scan:
         """How the slices of a batch are projected, and its noise reconstructed."""
@@ -177,143 +174,6 @@ class CtDose(Condition):
         if not native_sd_hu >= _NOISELESS_HU:
             return math.nan
         return physics.inverse_exposure(native_sd_hu**2, quantum_sd_hu**2, electronic_sd_hu**2)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _ExtraNoise:
-    """What the levels share: two noise images per slice, how strong they are, and the starved rays.
-
-    Attributes:
-        scan: The slices.
-        shape: Shape of the images or volumes, ``(N, 1, …)``.
-        quantum: ``(N, D, H, W)`` quantum noise of the scan as it was acquired, HU.
-        electronic: The same for electronic noise.
-        inverse_i0: ``(N,)``; NaN where the shift has no meaning.
-        native_sd_hu: ``(N,)`` global noise level as acquired; NaN where it cannot be read.
-        probes: Where the noise of each case is read.
-        starved: Slices that have starved rays at the lowest dose.
-        electronic_noise_quanta: σ_e.
-    """
-
-    scan: physics.Scan
-    shape: torch.Size
-    quantum: Tensor
-    electronic: Tensor
-    inverse_i0: Tensor
-    native_sd_hu: Tensor
-    probes: tuple[NoiseProbe, ...]
-    starved: tuple[tuple[slice, StarvedRays], ...]
-    electronic_noise_quanta: float
-
-    @classmethod
-    @torch.no_grad()
-    def of(cls, shift: CtDose, batch: Batch, spacing_mm: Tensor) -> Self:
-        """Project the slices, reconstruct the two noise images, and calibrate them."""
-        scan = shift.scan(batch, spacing_mm)
-        stack = (len(batch), -1, *batch.images.shape[-2:])
-        quantum, electronic, faintest = _unit_noise(scan, (shift.id, shift.version))
-        electronic = electronic * shift.electronic_noise_quanta
-        quantum, electronic = (
-            _smoothed(values.reshape(stack), slice_distance_mm(batch), shift.slice_profile_fwhm_mm)
-            for values in (quantum, electronic)
-        )
-        cases = scan.slices_hu.reshape(stack)
-        probes = tuple(NoiseProbe.placed(*case) for case in zip(cases, spacing_mm.tolist(), strict=True))
-        native = [p.level(case) if p.soft_tissue else math.nan for p, case in zip(probes, cases, strict=True)]
-        readings = zip(native, _levels(probes, quantum), _levels(probes, electronic), strict=True)
-        water = (scan.water_variance() / scan.readings).reshape(len(batch), -1)[:, 0].tolist()
-        inverse = quantum.new_tensor([shift.inverse_i0(*r, w) for r, w in zip(readings, water, strict=True)])
-        support = physics.noise_support(scan.slices_hu).reshape(stack)
-        return cls(
-            scan=scan,
-            shape=batch.images.shape,
-            quantum=quantum * support * per_case(inverse.nan_to_num().sqrt(), quantum),
-            electronic=electronic * support * per_case(inverse.nan_to_num(), quantum),
-            inverse_i0=inverse,
-            native_sd_hu=quantum.new_tensor(native),
-            probes=probes,
-            starved=_starved(shift, scan, faintest, inverse.repeat_interleave(cases.shape[1])),
-            electronic_noise_quanta=shift.electronic_noise_quanta,
-        )
-
-    @torch.no_grad()
-    def image(self, dose_fraction: float) -> Tensor:
-        """Extra noise of one dose in the shape of the images; 0 where the shift has no meaning."""
-        quantum, electronic = physics.mixed(dose_fraction)
-        extra = (quantum * self.quantum + electronic * self.electronic).reshape(self.scan.slices_hu.shape)
-        for rows, rays in self.starved:
-            sinograms = rays.correction(
-                dose_fraction=dose_fraction, electronic_noise_quanta=self.electronic_noise_quanta
-            )
-            if sinograms is not None:
-                part = self.scan.rows(rows)
-                extra[rows] += part.reconstruct(sinograms) * physics.noise_support(part.slices_hu)
-        return extra.reshape(self.shape)
-
-    def about_source(self) -> list[Measurement]:
-        """Noise as acquired and photons per ray."""
-        return [
-            Measurement(quantity="native_noise_sd_hu", values=self.native_sd_hu),
-            Measurement(quantity="i0_quanta", values=1.0 / self.inverse_i0),
-        ]
-
-    def about_level(self, level: Level, extra: Tensor) -> list[Measurement]:
-        """Requested and inserted noise of one level."""
-        weights = physics.mixed(level.value)
-        gaussian = weights[0] * self.quantum + weights[1] * self.electronic
-        stack = extra.reshape(gaussian.shape)
-        valid = torch.where(self.inverse_i0.isfinite(), 1.0, torch.nan)
-        return [
-            Measurement(quantity=name, values=valid * valid.new_tensor(_levels(self.probes, values)), level=level.name)
-            for name, values in (("noise_sd_requested_hu", gaussian), ("noise_sd_hu", stack))
-        ]
-
-
-def _levels(probes: Sequence[NoiseProbe], cases: Tensor) -> list[float]:
-    return [probe.level(case) for probe, case in zip(probes, cases, strict=True)]
-
-
-def _unit_noise(scan: physics.Scan, stream: tuple[object, ...]) -> tuple[Tensor, Tensor, list[float]]:
-    """Quantum and electronic noise ``(S, H, W)`` at I₀ = 1 and σ_e = 1, and the smallest transmission of every part."""
-    images, faintest = [], []
-    for _, part in scan.parts():
-        transmission = part.transmission()
-        quantum, electronic = (part.draw(*stream, name) for name in _FIELDS)
-        electronic *= part.readings.sqrt()[:, None, None]
-        noise = torch.cat([quantum * transmission.rsqrt(), electronic / transmission])
-        images.append(torch.stack(part.reconstruct(noise).chunk(2)))
-        faintest.append(float(transmission.min()))
-    both = torch.cat(images, dim=1)
-    return both[0], both[1], faintest
-
-
-def _smoothed(noise: Tensor, distance_mm: Tensor, fwhm_mm: float) -> Tensor:
-    """Correlate the slices of every volume ``(N, D, H, W)`` whose slice distance is known."""
-    if fwhm_mm == 0.0 or noise.shape[1] == 1:
-        return noise
-    widths = (fwhm_mm / distance_mm).nan_to_num().tolist()
-    pairs = zip(noise, widths, strict=True)
-    return torch.stack([physics.smooth_along_slices(case, fwhm_slices=width) for case, width in pairs])
-
-
-def _starved(
-    shift: CtDose, scan: physics.Scan, faintest: Sequence[float], inverse_i0: Tensor
-) -> tuple[tuple[slice, StarvedRays], ...]:
-    """Find the rays that have few counts at the lowest dose; ``inverse_i0`` is ``(S,)``."""
-    lowest = min((level.value for level in shift.levels), default=1.0)
-    found = []
-    for (rows, part), least in zip(scan.parts(), faintest, strict=True):
-        i0 = 1.0 / inverse_i0[rows]
-        if not lowest * least * float(i0.nan_to_num(torch.inf).min()) < FEW_COUNTS:
-            continue
-        counts = (part.transmission() * i0[:, None, None]).flatten()
-        index = (lowest * counts < FEW_COUNTS).nonzero().flatten()
-        stream = (shift.id, shift.version)
-        draws = torch.stack([part.draw(*stream, name).flatten()[index] for name in (*_FIELDS, *_REFERENCE)])
-        draws[1::2] *= part.readings.sqrt()[index // (part.geometry.views * part.geometry.channels)]
-        shape = torch.Size((len(part.seeds), part.geometry.views, part.geometry.channels))
-        found.append((rows, StarvedRays(index=index, counts=counts[index], draws=draws, shape=shape)))
-    return tuple(found)
 
 
 def _spread(measurements: Sequence[Measurement], rows: Tensor, count: int) -> list[Measurement]:

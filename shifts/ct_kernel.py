@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -109,7 +110,9 @@ class CtKernel(Condition):
         f50 = torch.tensor([kernel.f50_per_mm for kernel in kernels], device=batch.device)
         measurements += [
             Measurement(quantity="source_f50_per_mm", values=f50),
-            Measurement(quantity="source_kernel_assumed", values=torch.tensor(assumed, dtype=torch.float32)),
+            Measurement(
+                quantity="source_kernel_assumed", values=torch.tensor(assumed, dtype=torch.float32, device=batch.device)
+            ),
         ]
         noise = _MissingNoise(batch=batch, spacing_mm=spacing, kernels=kernels, stream=(self.id, self.version))
         for level in self.levels:
@@ -166,15 +169,21 @@ def with_kernel(images_hu: Tensor, spacing_mm: Tensor, kernels: Sequence[Kernel]
     Returns:
         Images of the same shape, in HU.
     """
-    height, width = images_hu.shape[-2:]
-    slices = images_hu.reshape(len(images_hu), -1, height, width)
-    reconstructed = physics.noise_support(slices.detach().reshape(-1, height, width)).reshape(slices.shape)
+    # one case at a time: a transform of several images at once rounds differently
+    cases = zip(images_hu, spacing_mm, kernels, strict=True)
+    return torch.stack([_filtered_case(image, spacing, kernel, factor) for image, spacing, kernel in cases])
+
+
+def _filtered_case(image_hu: Tensor, spacing_mm: Tensor, kernel: Kernel, factor: float) -> Tensor:
+    height, width = image_hu.shape[-2:]
+    slices = image_hu.reshape(1, -1, height, width)
+    reconstructed = physics.noise_support(slices.detach()[0])
     margins = [min(_MARGIN_PX, width - 1)] * 2 + [min(_MARGIN_PX, height - 1)] * 2
     wide = functional.pad(torch.where(reconstructed, slices, physics.AIR_HU), margins, mode="reflect")
-    frequency = radial_frequency_per_mm((wide.shape[-2], wide.shape[-1]), spacing_mm[:, None].expand(-1, 2))
-    changed = filtered(wide, gain(frequency, kernels, factor=factor))
+    frequency = radial_frequency_per_mm((wide.shape[-2], wide.shape[-1]), spacing_mm.expand(1, 2))
+    changed = filtered(wide, gain(frequency, [kernel], factor=factor))
     inner = changed[..., margins[2] : margins[2] + height, margins[0] : margins[0] + width]
-    return torch.where(reconstructed, inner, slices).reshape(images_hu.shape)
+    return torch.where(reconstructed, inner, slices).reshape(image_hu.shape)
 
 
 def achieved_f50_per_mm(spacing_mm: Tensor, kernels: Sequence[Kernel], *, factor: float) -> Tensor:
@@ -227,26 +236,36 @@ class _MissingNoise:
     @torch.no_grad()
     def image(self, factor: float) -> tuple[Tensor, Tensor]:
         """Noise that the capped filter leaves out, in the shape of the images, and its standard deviation ``(N,)``."""
-        scan = physics.Scan.of(self.batch, self.spacing_mm, self.kernels)
-        own, missing = [], []
-        for _, part in scan.parts():
-            noise = part.draw(*self.stream, "missing") * part.transmission().rsqrt()
-            own.append(part.reconstruct(noise))
+        parts = []
+        for part in self._scan.one_by_one():
             window = missing_power(part.frequencies_per_mm, part.kernels, factor=factor).sqrt()
-            missing.append(part.reconstruct(noise, window))
-        stack = (len(self.batch), -1, *scan.slices_hu.shape[-2:])
-        support = physics.noise_support(scan.slices_hu)
-        return self._scaled(scan.slices_hu.reshape(stack), torch.cat(own).reshape(stack), torch.cat(missing) * support)
+            parts.append(part.reconstruct(self._rays(part), window) * physics.noise_support(part.slices_hu))
+        probes, strength = self._strength
+        noise = torch.cat(parts).reshape(self._stack) * strength.nan_to_num()[:, None, None, None]
+        levels = [probe.level(case) for probe, case in zip(probes, noise, strict=True)]
+        deviation = torch.where(strength.isfinite(), noise.new_tensor(levels), torch.nan)
+        return noise.reshape(self.batch.images.shape), deviation
 
-    def _scaled(self, cases: Tensor, own: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
-        """Bring noise to the strength at which the source's kernel would give the native noise."""
+    @cached_property
+    def _scan(self) -> physics.Scan:
+        return physics.Scan.of(self.batch, self.spacing_mm, self.kernels)
+
+    @property
+    def _stack(self) -> tuple[int, ...]:
+        return len(self.batch), -1, *self.batch.images.shape[-2:]
+
+    def _rays(self, part: physics.Scan) -> Tensor:
+        """Quantum noise on every ray for one photon per ray."""
+        return part.draw(*self.stream, "missing") * part.transmission().rsqrt()
+
+    @cached_property
+    def _strength(self) -> tuple[list[NoiseProbe], Tensor]:
+        """Windows per case, and ``(N,)`` the factor at which the source's kernel would give the native noise."""
+        cases = self._scan.slices_hu.reshape(self._stack)
         probes = [NoiseProbe.placed(*case) for case in zip(cases, self.spacing_mm.tolist(), strict=True)]
+        own = torch.cat([part.reconstruct(self._rays(part)) for part in self._scan.one_by_one()]).reshape(self._stack)
         ratios = [
             probe.level(case) / probe.level(noise) if probe.soft_tissue else math.nan
             for probe, case, noise in zip(probes, cases, own, strict=True)
         ]
-        ratio = own.new_tensor(ratios)
-        scaled = missing.reshape(own.shape) * ratio.nan_to_num()[:, None, None, None]
-        levels = [probe.level(noise) for probe, noise in zip(probes, scaled, strict=True)]
-        deviation = torch.where(ratio.isfinite(), own.new_tensor(levels), torch.nan)
-        return scaled.reshape(self.batch.images.shape), deviation
+        return probes, own.new_tensor(ratios)
