@@ -64,7 +64,7 @@ def _detail(criterion: Criterion) -> str:
         f"{amount(criterion.patients, 'patient')}",
     ]
     if criterion.needed_positives is not None:
-        lines.append(f"{count(criterion.needed_positives)} positives needed to decide")
+        lines.append(f"{count(criterion.needed_positives)} {criterion.needed_counted} needed to decide")
     return "\n".join(lines)
 
 

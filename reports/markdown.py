@@ -107,7 +107,9 @@ def _row(criterion: Criterion) -> tuple[str, ...]:
     level = "" if criterion.level is None else f", {escape(_words.level_words(criterion.level))}"
     reason = escape(criterion.reason, 300)
     if criterion.verdict is Verdict.INCONCLUSIVE and criterion.needed_positives is not None:
-        reason += f" (positives: {count(criterion.positives)} of {count(criterion.needed_positives)} needed)"
+        reason += (
+            f" ({criterion.needed_counted}: {count(criterion.available)} of {count(criterion.needed_positives)} needed)"
+        )
     return (
         f"{verdict.sign} **{verdict.word}**" + (" (critical)" if criterion.critical else ""),
         code(criterion.check),

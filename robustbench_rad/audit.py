@@ -33,7 +33,7 @@ from robustbench_rad.profile import Profile, effective_profile
 from robustbench_rad.progress import Progress
 from robustbench_rad.query import CountingQuery
 from robustbench_rad.registry import entry
-from robustbench_rad.result import AuditResult, PreflightItem, Provenance
+from robustbench_rad.result import AuditResult, Domain, PreflightItem, Provenance
 from robustbench_rad.runs import Identity, RunFolder, default_folder
 from robustbench_rad.scores import Chunk, ScoreTable
 from robustbench_rad.seeds import derive_seed
@@ -123,7 +123,7 @@ def prepare(plan: Plan, *, progress: Progress | None = None) -> Prepared:
     timings: dict[str, float] = {}
     with _timed(timings, "load"):
         profile = effective_profile(plan)
-        conditions = _conditions(profile)
+        conditions = _conditions(plan, profile)
         classifier = load_classifier(plan, device=plan.device, allow_pickle=plan.run.allow_pickle)
         table = read_cases(plan, volumes=len(plan.model.input.size) == 3)
     if plan.data.max_cases:
@@ -140,11 +140,13 @@ def prepare(plan: Plan, *, progress: Progress | None = None) -> Prepared:
     )
 
 
-def _conditions(profile: Profile) -> tuple[Condition, ...]:
+def _conditions(plan: Plan, profile: Profile) -> tuple[Condition, ...]:
     made = []
     for check in profile.checks:
         if check.enabled and defaults(check.id).condition:
-            made.append(entry(check.id).load().from_options(check.options))
+            layer = {"layer": plan.model.saliency_layer} if check.domain is Domain.SALIENCY else {}
+            given = {name: value for name, value in layer.items() if value is not None}
+            made.append(entry(check.id).load().from_options({**check.options, **given}))
         elif check.options and not defaults(check.id).condition:
             raise PlanError(f"[checks.{check.id!r}]: this check has no options, got {', '.join(check.options)}")
     return tuple(made)

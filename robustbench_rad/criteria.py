@@ -44,13 +44,14 @@ class Judgement:
     needed_positives: int | None = None
 
 
-def judge(harm: Estimate, tolerance: float, *, positives: int = 0) -> Judgement:
+def judge(harm: Estimate, tolerance: float, *, positives: int = 0, counted: str = "positives") -> Judgement:
     """Judge one harm.
 
     Args:
         harm: Estimate with its interval.
         tolerance: δ.
-        positives: Positives it rests on, for the number needed to decide; 0 when unknown.
+        positives: Positives (or whatever ``counted`` names) it rests on, for the number needed to decide; 0 when unknown.
+        counted: What the harm is limited by, in words: positives, negatives, cases.
 
     Raises:
         StatisticsError: The tolerance is not a number.
@@ -74,7 +75,7 @@ def judge(harm: Estimate, tolerance: float, *, positives: int = 0) -> Judgement:
     needed = needed_positives(harm, tolerance, positives)
     return Judgement(
         verdict=Verdict.INCONCLUSIVE,
-        reason=f"{seen} holds the tolerance {_short(tolerance)}{_advice(needed, positives)}",
+        reason=f"{seen} holds the tolerance {_short(tolerance)}{_advice(needed, positives, counted)}",
         needed_positives=needed,
     )
 
@@ -122,12 +123,19 @@ def points(upper: ArrayLike, tolerance: float, critical_harm: float) -> NDArray[
     [100.0, 100.0, 85.0, 70.0, 35.0, 0.0]
     """
     bound = np.asarray(upper, dtype=np.float64)
-    within = 100.0 if tolerance <= 0 else 100.0 - (100.0 - POINTS_AT_TOLERANCE) * np.clip(bound / tolerance, 0.0, 1.0)
+    used = np.zeros_like(bound) if tolerance <= 0 else _share(bound, tolerance)
+    within = 100.0 - (100.0 - POINTS_AT_TOLERANCE) * used
     room = critical_harm - tolerance
-    left = np.clip((critical_harm - bound) / room, 0.0, 1.0) if room > 0 else np.zeros_like(bound)
+    left = _share(critical_harm - bound, room) if room > 0 else np.zeros_like(bound)
     # The largest number below 70: a bound beyond the tolerance by less than rounding is still not a pass.
     beyond = np.minimum(POINTS_AT_TOLERANCE * left, np.nextafter(POINTS_AT_TOLERANCE, 0.0))
     return np.where(bound <= tolerance, within, beyond)
+
+
+def _share(part: NDArray[np.float64], whole: float) -> NDArray[np.float64]:
+    """``part / whole`` clipped to [0, 1]; a whole so small that the ratio overflows is clipped like any other."""
+    with np.errstate(over="ignore"):
+        return np.clip(part / whole, 0.0, 1.0)
 
 
 def criterion_points(criterion: Criterion) -> float | None:
@@ -156,9 +164,9 @@ def _disbelieved(criterion: Criterion) -> bool:
     return within and criterion.verdict is not Verdict.PASS
 
 
-def _advice(needed: int | None, positives: int) -> str:
+def _advice(needed: int | None, positives: int, counted: str) -> str:
     if needed is not None:
-        return f": about {needed} positives would decide, there are {positives}"
+        return f": about {needed} {counted} would decide, there are {positives}"
     return ": the estimate sits at the tolerance, so more cases like these would not decide" if positives else ""
 
 

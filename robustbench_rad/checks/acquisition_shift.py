@@ -22,6 +22,7 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
             quantity=f"{NAMES[name]} drop",
             harm=name,
             level=level,
+            counted="negatives" if name == "specificity" else "positives",
             estimate=partial(_drop, context, check.id, level.name, name, finding),
         )
         for finding in context.findings

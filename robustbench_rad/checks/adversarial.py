@@ -31,6 +31,7 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
             quantity=quantity,
             harm="hide" if side == HIDE else "create",
             level=level,
+            counted="positives" if side == HIDE else "negatives",
             estimate=partial(_flip_rate, context, check.id, level.name, finding, side),
             doubt=_masked_gradients(context, check.id, level, finding, side),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from robustbench_rad.checks.comparisons import Comparison, judge_jointly, negated
+from robustbench_rad.checks.comparisons import Comparison, judge_jointly
 from robustbench_rad.checks.context import CheckOutcome, JudgeContext
 from robustbench_rad.checks.metrics import METRICS, NAMES, metric
 from robustbench_rad.profile import CheckSpec
@@ -18,7 +18,10 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
         for name, claim in _claims(context, finding).items():
             make = partial(_shortfall, context, name, finding, claim)
             quantity = f"{NAMES[name]} below {claim:.2f}"
-            comparisons.append(Comparison(finding=finding, quantity=quantity, harm=name, estimate=make))
+            counted = "negatives" if name == "specificity" else "positives"
+            comparisons.append(
+                Comparison(finding=finding, quantity=quantity, harm=name, estimate=make, counted=counted)
+            )
     return CheckOutcome(judged=judge_jointly(context, check, comparisons))
 
 
@@ -29,4 +32,4 @@ def _claims(context: JudgeContext, finding: str) -> dict[str, float]:
 
 
 def _shortfall(context: JudgeContext, name: str, finding: str, claim: float, confidence: float) -> Estimate:
-    return negated(metric(context, name, finding, context.clean(finding), confidence), claim)
+    return metric(context, name, finding, context.clean(finding), confidence).affine(scale=-1.0, offset=claim)

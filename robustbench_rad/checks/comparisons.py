@@ -7,7 +7,7 @@ and for each finding and harm the worst level decides.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -35,6 +35,7 @@ class Comparison:
         doubt: Why a pass may not be believed although the interval allows it (masked gradients), or "".
         tolerance: Overrides the check's δ.
         subgroup: Metadata column and value it is restricted to.
+        counted: What the estimate is limited by: positives or negatives.
     """
 
     finding: str
@@ -45,6 +46,7 @@ class Comparison:
     doubt: str = ""
     tolerance: float | None = None
     subgroup: str = ""
+    counted: str = "positives"
 
 
 def judge_jointly(context: JudgeContext, check: CheckSpec, comparisons: Sequence[Comparison]) -> list[Judged]:
@@ -78,8 +80,8 @@ def _criterion(context: JudgeContext, check: CheckSpec, members: list[tuple[Comp
     if isinstance(estimate, str):
         return not_assessable(context, check, comparison, estimate)
     tolerance = _tolerance(check, comparison)
-    positives = context.counts(comparison.finding)["positives"] if comparison.finding else 0
-    judged = judge(estimate, tolerance, positives=positives)
+    available = context.counts(comparison.finding)[comparison.counted] if comparison.finding else 0
+    judged = judge(estimate, tolerance, positives=available, counted=comparison.counted)
     verdict, reason = judged.verdict, judged.reason
     if verdict is Verdict.PASS and comparison.doubt:
         verdict, reason = Verdict.INCONCLUSIVE, comparison.doubt
@@ -92,6 +94,7 @@ def _criterion(context: JudgeContext, check: CheckSpec, members: list[tuple[Comp
             "verdict": verdict,
             "reason": reason,
             "needed_positives": judged.needed_positives if verdict is Verdict.INCONCLUSIVE else None,
+            "needed_counted": comparison.counted,
         }
     )
     return Judged(criterion=criterion, influence=estimate.influence)
@@ -191,17 +194,6 @@ def _number(value: float) -> float | None:
 def level_record(level: Level) -> LevelRecord:
     """A level as it is written into a result."""
     return LevelRecord(name=level.name, value=level.value, unit=level.unit)
-
-
-def negated(estimate: Estimate, claim: float) -> Estimate:
-    """The harm ``claim - value`` of a performance that should reach ``claim``."""
-    return replace(
-        estimate,
-        value=claim - estimate.value,
-        lower=claim - estimate.upper,
-        upper=claim - estimate.lower,
-        influence=None if estimate.influence is None else -estimate.influence,
-    )
 
 
 def worst_verdict(verdicts: Iterable[Verdict]) -> Verdict:

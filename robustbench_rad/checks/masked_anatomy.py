@@ -40,14 +40,8 @@ class Reading:
     @property
     def harm(self) -> Estimate:
         """AUROC above what chance and the shape of the mask explain, read together with the retained spread."""
-        shift = -self.reference
-        auroc = self.auroc
         harm = replace(
-            auroc,
-            value=auroc.value + shift,
-            lower=auroc.lower + shift,
-            upper=auroc.upper + shift,
-            method=f"{auroc.method}; minus {self.reference:.3f}",
+            self.auroc.affine(offset=-self.reference), method=f"{self.auroc.method}; minus {self.reference:.3f}"
         )
         if self.spread < DUST:  # nothing is left of the score, whatever order the dust is in
             return replace(harm, value=0.0, lower=min(harm.lower, 0.0), upper=0.0, influence=None)

@@ -73,19 +73,8 @@ def _values(context: JudgeContext, column: str) -> list[str]:
 
 
 def _dependence(context: JudgeContext, finding: str, column: str, value: str, confidence: float) -> Estimate:
-    """Distance from 0.5 of the label-conditional AUROC; its interval holds 0 when the AUROC's holds 0.5."""
-    auroc = _conditional(context, finding, column, value, confidence)
-    distances = sorted((abs(auroc.lower - 0.5), abs(auroc.upper - 0.5)))
-    inside = auroc.lower <= 0.5 <= auroc.upper
-    sign = 1.0 if auroc.value >= 0.5 else -1.0
-    return Estimate(
-        value=abs(auroc.value - 0.5),
-        lower=0.0 if inside else distances[0],
-        upper=distances[1],
-        confidence=auroc.confidence,
-        method=f"|AUROC - 0.5|, {auroc.method}",
-        influence=None if auroc.influence is None else sign * auroc.influence,
-    )
+    """Distance of the label-conditional AUROC from 0.5."""
+    return _conditional(context, finding, column, value, confidence).folded(centre=0.5)
 
 
 def _conditional(context: JudgeContext, finding: str, column: str, value: str, confidence: float) -> Estimate:

@@ -75,7 +75,7 @@ def test_every_part_of_the_result_is_on_the_page(page: Page, result: AuditResult
         assert criterion.check in page.text
     for words in (
         "upper bound of what to expect elsewhere",
-        "1,210 needed",
+        "1,210 positives needed",
         "0.612 [0.557, 0.667]",
         "ε 2/255 (0.00784 display)",
         "Pneumothorax by scanner",
