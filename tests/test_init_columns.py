@@ -63,6 +63,11 @@ def test_masks_and_lesions_are_told_by_name_and_must_exist(look):
     assert (found.image, found.mask, found.lesion) == ("image", "lung_mask", "tumour_mask")
 
 
+def test_a_column_of_files_of_which_most_are_missing_is_none(look):
+    assert look(image=["0.png", "1.png", *["absent.png"] * 6]).image is None
+    assert look(image=[*[f"{n}.png" for n in range(6)], *["absent.png"] * 2]).image == "image"
+
+
 @pytest.mark.parametrize("name", ["patient_id", "PatientID", "subject", "MRN", "pid"])
 def test_patients(look, name):
     assert look(**{name: [f"p{n // 2}" for n in range(8)]}).patient == name
