@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 GREY_LEVEL_SLACK = 1e-4  # 1/255 of the range is one grey level of 255, also when a float says 0.9999999
@@ -13,6 +12,7 @@ GREY_LEVEL_SLACK = 1e-4  # 1/255 of the range is one grey level of 255, also whe
 def stored(planes: Tensor, bits: int) -> Tensor:
     """Round display planes to what a file of ``bits`` bits holds: ``round(x (2^b - 1)) / (2^b - 1)``.
 
+    >>> import torch
     >>> stored(torch.tensor([0.5, 0.501]), 1).tolist()
     [0.0, 1.0]
     """
@@ -44,7 +44,11 @@ class LinfBall:
         grey_levels = 2**bits - 1
         return cls(radius=int(radius * grey_levels + GREY_LEVEL_SLACK) / grey_levels)
 
-    def project(self, planes: Tensor, centre: Tensor) -> Tensor:
-        """The nearest planes inside the ball and the box."""
-        inside = torch.minimum(torch.maximum(planes, centre - self.radius), centre + self.radius)
-        return inside.clamp_(0.0, 1.0)
+    def bounds(self, centre: Tensor) -> tuple[Tensor, Tensor]:
+        """Lowest and highest planes inside the ball and the box; clamping to them projects.
+
+        >>> import torch
+        >>> [bound.tolist() for bound in LinfBall(radius=0.25).bounds(torch.tensor([0.125, 0.5]))]
+        [[0.0, 0.25], [0.375, 0.75]]
+        """
+        return (centre - self.radius).clamp_(0.0, 1.0), (centre + self.radius).clamp_(0.0, 1.0)

@@ -70,12 +70,12 @@ def head(width: int) -> list[nn.Module]:
 
 
 def resnet() -> nn.Module:
-    stem = [nn.Conv2d(1, 16, 3, stride=2, padding=1), nn.BatchNorm2d(16), nn.ReLU()]
+    stem = [nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()]
     return nn.Sequential(*stem, Residual(16, 32), Residual(32, 64), Residual(64, 128), *head(128))
 
 
 def densenet() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(1, 16, 5, stride=4, padding=2), Dense(16, 12), Dense(32, 12), *head(40))
+    return nn.Sequential(nn.Conv2d(1, 16, 5, stride=2, padding=2), Dense(16, 12), Dense(32, 12), *head(40))
 
 
 def blobs(cases: int, pixels: int, source: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from robustbench_rad.attacks._objective import Targets
 from robustbench_rad.attacks._schedule import Budget, StepRule, step_fractions
+from robustbench_rad.attacks._search import _replace
 from robustbench_rad.attacks._threat import LinfBall, stored
 
 
@@ -63,14 +64,20 @@ def test_one_grey_level_is_storable_at_every_depth(bits):
         assert LinfBall.storable(count / (2**bits - 1), bits).radius * (2**bits - 1) == pytest.approx(count)
 
 
-def test_projection_keeps_ball_and_box():
+def test_a_rounded_decimal_is_still_the_grey_level_it_means():
+    assert LinfBall.storable(0.00392156, 8).radius == 1 / 255
+    assert LinfBall.storable(0.0038, 8).radius == 0
+
+
+def test_clamping_to_the_bounds_keeps_ball_and_box():
     source = torch.Generator().manual_seed(0)
     centre, planes = torch.rand(2, 1, 3, 4, 5, generator=source), 4 * torch.rand(2, 1, 3, 4, 5, generator=source) - 2
-    projected = LinfBall(radius=0.25).project(planes, centre)
+    low, high = LinfBall(radius=0.25).bounds(centre)
+    projected = planes.clamp(low, high)
     assert ((projected - centre).abs() <= 0.25 + 1e-6).all()
     assert projected.min() >= 0
     assert projected.max() <= 1
-    torch.testing.assert_close(LinfBall(radius=0.25).project(projected, centre), projected, rtol=0, atol=0)
+    assert torch.equal(low.clamp(low, high), low)
 
 
 def test_storing_twice_is_storing_once():
@@ -93,3 +100,12 @@ def test_one_step_is_the_whole_radius():
 
 def test_the_price_counts_a_backward_as_two():
     assert Budget(steps=20, random_starts=1).passes_per_level == 2 * (19 * 3 + 1)
+
+
+def test_replacing_planes_is_exact():
+    source = torch.Generator().manual_seed(0)
+    planes, others = torch.rand(9, 1, 5, 7, generator=source), torch.rand(9, 1, 5, 7, generator=source)
+    rows = torch.arange(9) % 2 == 0
+    expected = torch.where(rows[:, None, None, None], others, planes)
+    _replace(planes, rows, others)
+    assert torch.equal(planes, expected)
