@@ -37,6 +37,7 @@ class Stage:
     Attributes:
         association: P(marker | lesion) = 1 − P(marker | no lesion) in its images.
         epsilon: Largest radius of the adversarial step, display units; 0 trains plainly.
+        agreement: Weight of the squared difference between the logits of a patient's two images, one from each scanner.
         noise: Largest standard deviation of the noise added to an image, display units.
         cases: Phantoms in its set.
         epochs: Passes over the set.
@@ -45,16 +46,18 @@ class Stage:
 
     association: float = 0.5
     epsilon: float = 0.0
+    agreement: float = 0.0
     noise: float = 0.03
     cases: int = 3000
     epochs: int = 12
     learning_rate: float = 4e-3
 
 
-BATCH = 25
+GROUP = 5
+BATCH = 5 * GROUP
 COMMON = Stage()
 RECIPES: dict[Kind, tuple[Stage, ...]] = {
-    "clean": (COMMON, Stage(epsilon=2 / 255, epochs=12, learning_rate=3e-3)),
+    "clean": (COMMON, Stage(epsilon=2 / 255, agreement=0.2, epochs=12, learning_rate=3e-3)),
     "shortcut": (COMMON, Stage(association=0.9, epochs=4, learning_rate=1e-3)),
 }
 
@@ -133,20 +136,29 @@ def _fit(model: LesionCNN, data: PhantomSet, stage: Stage, generator: torch.Gene
         images = augmented(data.images[rows], stage.noise, generator)
         images = perturbed(model, images, labels, stage.epsilon, generator)
         optimiser.zero_grad()
-        _loss(model.train(), images, labels).backward()  # type: ignore[no-untyped-call]
+        logit = model.train()(images)[:, 0]
+        loss = _loss(logit, labels) + stage.agreement * _disagreement(logit)
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
 
 
 def _batches(cases: int, epochs: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Rows of random groups of five cases, so that both images of a patient are in one batch."""
     for _ in range(epochs):
-        order = torch.randperm(cases, generator=generator)
-        yield from order[: cases - cases % BATCH].view(-1, BATCH)
+        groups = torch.randperm(cases // GROUP, generator=generator)
+        rows = groups[:, None] * GROUP + torch.arange(GROUP)
+        yield from rows[: cases // BATCH * (BATCH // GROUP)].view(-1, BATCH)
 
 
-def _loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    loss: Tensor = functional.binary_cross_entropy_with_logits(model(images)[:, 0], labels)
-    return loss
+def _loss(logit: Tensor, labels: Tensor) -> Tensor:
+    return functional.binary_cross_entropy_with_logits(logit, labels)
+
+
+def _disagreement(logit: Tensor) -> Tensor:
+    """Mean squared difference of the two images of a patient: second and third, fourth and fifth of every group."""
+    groups = logit.view(-1, GROUP)
+    return (groups[:, 1::2] - groups[:, 2::2]).square().mean()
 
 
 def augmented(images: Tensor, noise: float, generator: torch.Generator) -> Tensor:
@@ -169,7 +181,7 @@ def perturbed(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float, 
     radius = epsilon * torch.rand(len(images), 1, 1, 1, generator=generator)
     start = (images + radius * (2 * torch.rand(images.shape, generator=generator) - 1)).requires_grad_()
     # Evaluation mode: the batch statistics belong to the images that are learned from.
-    (gradient,) = torch.autograd.grad(_loss(model.eval(), start, labels), start)
+    (gradient,) = torch.autograd.grad(_loss(model.eval()(start)[:, 0], labels), start)
     stepped = start.detach() + 1.25 * radius * gradient.sign()
     return torch.clamp(torch.minimum(torch.maximum(stepped, images - radius), images + radius), 0, 1)
 

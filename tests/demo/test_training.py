@@ -49,8 +49,12 @@ def test_the_adversarial_step_keeps_its_radius_and_raises_the_loss():
     data, model = phantom_set(5, 10), lesion_cnn()
     # Freshly made normalisation is the identity, so the model is nearly linear: the step must go uphill.
     stepped = perturbed(model, data.images, data.labels, 4 / 255, torch.Generator().manual_seed(0))
+
+    def loss(images):
+        return float(training._loss(model(images)[:, 0], data.labels))
+
     assert (stepped - data.images).abs().max() <= 4 / 255 + 1e-6
-    assert training._loss(model, stepped, data.labels) > training._loss(model, data.images, data.labels)
+    assert loss(stepped) > loss(data.images)
 
 
 def test_no_radius_no_step():
@@ -63,3 +67,16 @@ def test_recipes_begin_alike_and_only_one_sees_a_telling_marker(kind):
     first, *_, last = training.RECIPES[kind]
     assert first.association == 0.5
     assert (last.association > 0.5) == (kind == "shortcut")
+
+
+def test_every_batch_holds_both_images_of_a_patient():
+    patients = phantom_set(5, 50).patients
+    batches = list(training._batches(50, 2, torch.Generator().manual_seed(0)))
+    assert len(batches) == 4
+    for rows in batches:
+        pairs = patients[rows].view(-1, training.GROUP)[:, 1:].unflatten(1, (2, 2))
+        assert pairs[..., 0].equal(pairs[..., 1])
+
+
+def test_disagreement_looks_at_pairs_only():
+    assert training._disagreement(torch.tensor([9.0, 1.0, 3.0, 2.0, 2.0])) == 2.0
