@@ -54,10 +54,10 @@ class ImageError(DataError):
 
 
 class MissingExtraError(RobustbenchRadError):
-    """An optional package is needed.
+    r"""An optional package is needed.
 
     >>> str(MissingExtraError("NIfTI files", package="nibabel", extra="nifti"))
-    "NIfTI files need the package nibabel\\n  pip install 'robustbench-rad[nifti]'"
+    "NIfTI files need the package nibabel\n  pip install 'robustbench-rad[nifti]'"
     """
 
     def __init__(self, what: str, *, package: str, extra: str) -> None:

@@ -148,9 +148,8 @@ def missing_check(check: CheckSpec, reason: str) -> Judged:
 
 
 def _base(context: JudgeContext, check: CheckSpec, comparison: Comparison) -> Criterion:
-    counts = context.counts(comparison.finding) if comparison.finding else {}
     parts = (check.id, comparison.finding, comparison.quantity, comparison.subgroup)
-    return Criterion(
+    base = Criterion(
         id="/".join(part for part in parts if part),
         check=check.id,
         domain=check.domain,
@@ -164,8 +163,8 @@ def _base(context: JudgeContext, check: CheckSpec, comparison: Comparison) -> Cr
         verdict=Verdict.INCONCLUSIVE,
         reason="",
         critical=check.critical,
-        **counts,
     )
+    return base.model_copy(update=context.counts(comparison.finding)) if comparison.finding else base
 
 
 def interval(estimate: Estimate) -> Interval:
