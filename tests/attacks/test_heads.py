@@ -169,8 +169,9 @@ def test_a_flat_start_is_left_by_random_starts(lab):
     stuck, measured = lab.attack(PgdLinf(levels=ladder("8/255"), random_starts=0), classifier, batch)
     assert (stuck["8/255"] > 0).all()
     assert (measured["zero_gradient", "", "finding-0"] == 1).all()
-    found, _ = lab.attack(PgdLinf(levels=ladder("8/255"), random_starts=8), classifier, batch)
+    found, measured = lab.attack(PgdLinf(levels=ladder("8/255"), random_starts=8), classifier, batch)
     assert (found["8/255"] < 0).all()
+    assert (measured["steps_to_flip", "8/255", "finding-0"] > 20).all()  # all steps of the first start were in vain
 
 
 @pytest.mark.parametrize("hole", [float("nan"), float("inf"), float("-inf")])
