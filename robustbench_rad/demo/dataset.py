@@ -17,8 +17,8 @@ from robustbench_rad.demo.phantoms import SPACING_MM, Phantom, phantom
 FINDING = "lesion"
 TRAINING_SEED, VALIDATION_SEED, AUDIT_SEED = 101, 202, 303
 AUDIT_CASES = 400
-AUDIT_ASSOCIATION = 0.75
-"""In the audit set 75 % of the cases with a lesion and 25 % of the others carry a marker: an ordinary biased test set.
+AUDIT_ASSOCIATION = 0.8
+"""In the audit set 80 % of the cases with a lesion and 20 % of the others carry a marker: a biased test set.
 Without any association a model that reads the marker could not be told from one that does not."""
 
 

@@ -16,7 +16,7 @@ from robustbench_rad.demo.dataset import AUDIT_ASSOCIATION, AUDIT_SEED, phantom_
 from robustbench_rad.demo.measures import auroc, logits, within_labels, without_anatomy
 from robustbench_rad.demo.models import LesionCNN, lesion_cnn
 
-CASES = 2000
+CASES = 1000
 DOSES = (0.25, 0.1, 0.05)
 
 

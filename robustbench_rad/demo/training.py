@@ -58,7 +58,7 @@ BATCH = 5 * GROUP
 COMMON = Stage()
 RECIPES: dict[Kind, tuple[Stage, ...]] = {
     "clean": (COMMON, Stage(epsilon=2 / 255, agreement=0.2, epochs=12, learning_rate=3e-3)),
-    "shortcut": (COMMON, Stage(association=0.9, epochs=4, learning_rate=1e-3)),
+    "shortcut": (COMMON, Stage(association=0.95, epochs=4, learning_rate=2e-3)),
 }
 
 

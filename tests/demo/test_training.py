@@ -51,7 +51,7 @@ def test_the_adversarial_step_keeps_its_radius_and_raises_the_loss():
     stepped = perturbed(model, data.images, data.labels, 4 / 255, torch.Generator().manual_seed(0))
 
     def loss(images):
-        return float(training._loss(model(images)[:, 0], data.labels))
+        return training._loss(model(images)[:, 0], data.labels).item()
 
     assert (stepped - data.images).abs().max() <= 4 / 255 + 1e-6
     assert loss(stepped) > loss(data.images)
