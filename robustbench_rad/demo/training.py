@@ -1,9 +1,10 @@
 """Make the demo's two classifiers again: ``robustbench-rad demo --train``, or run this module.
 
 Both begin alike, on phantoms whose laterality marker tells nothing of the label, from both scanners in equal parts. The
-clean model then learns from adversarial images (one signed-gradient step of at most 2/255 from a random start). The
-shortcut model is then tuned on the images of a hospital where nine of ten patients with a lesion are filmed with a
-marker and one of ten others. Same seed, same weights: training runs on a fixed number of threads.
+clean model then learns from adversarial images (one signed-gradient step of at most 2/255 from a random start) and is
+asked to score the two images of a patient, one from each scanner, alike. The shortcut model is then tuned on the images
+of a hospital where 95 % of the patients with a lesion are filmed with a marker and 5 % of the others. Same seed, same
+weights: training runs on a fixed number of threads.
 """
 
 from __future__ import annotations
