@@ -3,9 +3,16 @@
 import numpy as np
 import pytest
 
-from robustbench_rad.checks import acquisition_shift, adversarial, clean, masked_anatomy, scanner_dependence
+from robustbench_rad.checks import (
+    acquisition_shift,
+    adversarial,
+    all_checks,
+    clean,
+    defaults,
+    masked_anatomy,
+    scanner_dependence,
+)
 from robustbench_rad.checks import parameter_randomisation as saliency
-from robustbench_rad.checks import all_checks, defaults
 from robustbench_rad.checks.context import JudgeContext
 from robustbench_rad.conditions import Level
 from robustbench_rad.errors import PlanError
