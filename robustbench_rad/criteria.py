@@ -56,26 +56,22 @@ def judge(harm: Estimate, tolerance: float, *, positives: int = 0, counted: str 
     Raises:
         StatisticsError: The tolerance is not a number.
 
-    >>> judge(Estimate(value=0.02, lower=-0.02, upper=0.08), 0.05, positives=100)
-    ... # doctest: +NORMALIZE_WHITESPACE
-    Judgement(verdict=<Verdict.INCONCLUSIVE: 'inconclusive'>,
-        reason='0.02, and the 95 % interval -0.02 to 0.08 holds the tolerance 0.05: about 400 positives would decide,
-                there are 100', needed_positives=400)
+    >>> judge(Estimate(value=0.02, lower=-0.02, upper=0.08), 0.05, positives=100).reason
+    'the 95 % interval holds the tolerance: about 400 positives would decide, there are 100'
     """
     if math.isnan(tolerance):
         raise StatisticsError("tolerance: expected a number, got NaN")
     if any(math.isnan(number) for number in (harm.value, harm.lower, harm.upper)):
         return Judgement(verdict=Verdict.INCONCLUSIVE, reason="the harm is not defined on these data")
-    limits = f"{_short(harm.lower)} to {_short(harm.upper)}"
-    seen = f"{_short(harm.value)}, and the {_percent(harm.confidence)} interval {limits}"
+    interval = f"the {_percent(harm.confidence)} interval"
     if harm.upper <= tolerance:
-        return Judgement(verdict=Verdict.PASS, reason=f"{seen} lies within the tolerance {_short(tolerance)}")
+        return Judgement(verdict=Verdict.PASS, reason=f"{interval} lies within the tolerance")
     if harm.lower > tolerance:
-        return Judgement(verdict=Verdict.FAIL, reason=f"{seen} lies wholly beyond the tolerance {_short(tolerance)}")
+        return Judgement(verdict=Verdict.FAIL, reason=f"{interval} lies wholly beyond the tolerance")
     needed = needed_positives(harm, tolerance, positives)
     return Judgement(
         verdict=Verdict.INCONCLUSIVE,
-        reason=f"{seen} holds the tolerance {_short(tolerance)}{_advice(needed, positives, counted)}",
+        reason=f"{interval} holds the tolerance{_advice(needed, positives, counted)}",
         needed_positives=needed,
     )
 
@@ -168,10 +164,6 @@ def _advice(needed: int | None, positives: int, counted: str) -> str:
     if needed is not None:
         return f": about {needed} {counted} would decide, there are {positives}"
     return ": the estimate sits at the tolerance, so more cases like these would not decide" if positives else ""
-
-
-def _short(number: float) -> str:
-    return f"{number:.3g}"
 
 
 def _percent(confidence: float) -> str:
