@@ -8,7 +8,7 @@ from collections import Counter
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,6 +37,20 @@ def model_summary(plan: Plan, classifier: Classifier) -> ModelSummary:
         weights_sha256=classifier.weights_sha256,
         input=plan.model.input.model_dump(mode="json", exclude_none=True),
     )
+
+
+def shareable_plan(plan: Plan) -> dict[str, Any]:
+    """The effective plan for the record; an absolute path is shortened to its last part, for a report is passed on."""
+
+    def shared(value: Any) -> Any:  # noqa: ANN401 - plain data of any shape
+        if isinstance(value, dict):
+            return {key: shared(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [shared(item) for item in value]
+        return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+    found: dict[str, Any] = shared(plan.effective())
+    return found
 
 
 def data_summary(plan: Plan, table: CaseTable) -> DataSummary:

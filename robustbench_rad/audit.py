@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robustbench_rad import __version__
-from robustbench_rad.assembly import code_sha256, data_summary, finding_summaries, model_summary, versions
+from robustbench_rad.assembly import (
+    code_sha256,
+    data_summary,
+    finding_summaries,
+    model_summary,
+    shareable_plan,
+    versions,
+)
 from robustbench_rad.cases import CaseTable, read_cases, require_readable
 from robustbench_rad.checks import defaults
 from robustbench_rad.checks.context import JudgeContext
@@ -283,7 +290,7 @@ def _assemble(
         tables=judgement.tables,
         score=judgement.score,
         notices=judgement.notices,
-        plan=plan.effective(),
+        plan=shareable_plan(plan),
         provenance=_provenance(prepared, run, chunks),
     )
 

@@ -14,6 +14,7 @@ from robustbench_rad.cli_progress import make_progress
 from robustbench_rad.cli_support import Output
 from robustbench_rad.demo import KINDS, Kind, demo_plan
 from robustbench_rad.plan import make_plan
+from robustbench_rad.reports._format import points
 from robustbench_rad.reports.console import print_summary, verdict_text
 from robustbench_rad.reports.writer import write_reports
 from robustbench_rad.result import AuditResult, Verdict
@@ -80,9 +81,9 @@ def _verdict(result: AuditResult, check: str) -> Verdict:
 
 def _score(result: AuditResult) -> str:
     score = result.score
-    if score.total is None or score.lower is None or score.upper is None:
+    if score.total is None:
         return "none"
-    return f"{score.total:.0f} [{score.lower:.0f}, {score.upper:.0f}]"
+    return f"{points(score.total)} [{points(score.lower)}, {points(score.upper)}]"
 
 
 def _reading(results: dict[str, AuditResult]) -> str:

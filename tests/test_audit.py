@@ -252,3 +252,10 @@ def test_unreadable_files_can_be_skipped_and_are_counted(workshop, edit):
     result = run(workshop)
     assert result.data.cases == 35
     assert sum(result.data.excluded.values()) == 1
+
+
+def test_an_absolute_path_is_shortened_in_the_result(workshop, edit):
+    edit('manifest = "cases.csv"', f'manifest = "{workshop / "cases.csv"}"\nroot = "{workshop}"')
+    result = run(workshop)
+    assert result.plan["data"]["manifest"] == "cases.csv"
+    assert str(workshop) not in result.to_json()
