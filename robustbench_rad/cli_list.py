@@ -9,7 +9,8 @@ from rich.text import Text
 
 from robustbench_rad.checks import all_checks
 from robustbench_rad.profile import BUILT_IN, read_profile
-from robustbench_rad.registry import catalogue
+from robustbench_rad.registry import ALL_MODALITIES, catalogue
+from robustbench_rad.result import Domain
 
 
 def rows() -> list[dict[str, Any]]:
@@ -40,14 +41,33 @@ def rows() -> list[dict[str, Any]]:
 
 
 def table(found: list[dict[str, Any]], *, verbose: bool) -> Table:
-    """A rich table of the rows."""
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("id", "domain", "modalities", "what it does"):
-        shown.add_column(column, no_wrap=column == "id")
-    for row in found:
-        modalities = ", ".join(row["modalities"]) if 0 < len(row["modalities"]) < 6 else "all"
-        text = [row["summary"]]
-        if verbose:
-            text += [f"judged: {row['judged']}", f"δ {row['tolerance']}, Δ {row['critical_harm']}", row["reference"]]
-        shown.add_row(row["id"], row["domain"], modalities, Text("\n".join(part for part in text if part)))
+    """A rich table of the rows, by domain; it fits eighty columns."""
+    shown = Table(box=None, pad_edge=False, show_header=False)
+    shown.add_column(no_wrap=True)
+    shown.add_column()
+    domain = ""
+    for row in sorted(found, key=lambda row: (list(Domain).index(Domain(row["domain"])), row["id"])):
+        if row["domain"] != domain:
+            domain = row["domain"]
+            shown.add_row(Text(domain, style="bold"), "")
+        shown.add_row(f"  {row['id']}", Text("\n".join(_lines(row, verbose=verbose))))
     return shown
+
+
+def _lines(row: dict[str, Any], *, verbose: bool) -> list[str]:
+    limited = 0 < len(row["modalities"]) < len(ALL_MODALITIES)
+    lines = [row["summary"] + (f" ({', '.join(row['modalities'])})" if limited else "")]
+    if verbose:
+        lines += [
+            f"judged: {row['judged']}",
+            f"tolerance {_numbers(row['tolerance'])}; critical harm {_numbers(row['critical_harm'])}",
+            f"profiles: {', '.join(row['profiles']) or 'none'}",
+            row["reference"],
+        ]
+    return [line for line in lines if line]
+
+
+def _numbers(value: float | dict[str, float]) -> str:
+    return (
+        ", ".join(f"{name} {number:g}" for name, number in value.items()) if isinstance(value, dict) else f"{value:g}"
+    )
