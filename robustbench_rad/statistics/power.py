@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from scipy.optimize import brentq
@@ -56,14 +57,72 @@ def two_proportion_size(first: float, second: float, *, alpha: float = 0.05, pow
     return (total / (first - second)) ** 2
 
 
-def two_proportion_power(first: float, second: float, size: float, *, alpha: float = 0.05) -> float:
-    """Power of the same comparison with ``size`` cases per group.
+def two_proportion_power(
+    first: float, second: float, size: float, *, other: float | None = None, alpha: float = 0.05
+) -> float:
+    """Power of the same comparison with ``size`` cases in the first group and ``other`` (default: as many) in the second.
 
-    >>> round(two_proportion_power(0.85, 0.75, 66), 4)
-    0.2988
+    ``Φ((d - z_α sqrt(p̄ q̄ (1/n₁ + 1/n₂))) / sqrt(p₁q₁/n₁ + p₂q₂/n₂))`` with p̄ pooled over both groups.
+
+    Reference:
+        Fleiss, Levin and Paik 2003, Statistical methods for rates and proportions, 3rd ed., ch. 4.
+
+    >>> round(two_proportion_power(0.85, 0.75, 66), 4), round(two_proportion_power(0.85, 0.75, 66, other=660), 4)
+    (0.2988, 0.4308)
     """
-    pooled, separate = _spreads(first, second)
-    return float(ndtr((abs(first - second) * math.sqrt(size) - normal_quantile(1 - alpha) * pooled) / separate))
+    other = size if other is None else other
+    _check_pair(first, second)
+    if min(size, other) <= 0:
+        raise StatisticsError(f"power: expected cases in both groups, got {size} and {other}")
+    mean = (size * first + other * second) / (size + other)
+    pooled = math.sqrt(mean * (1 - mean) * (1 / size + 1 / other))
+    separate = math.sqrt(first * (1 - first) / size + second * (1 - second) / other)
+    return float(ndtr((abs(first - second) - normal_quantile(1 - alpha) * pooled) / separate))
+
+
+def detectable_drop(
+    proportion: float, size: float, *, other: float | None = None, alpha: float = 0.05, power: float = 0.8
+) -> float | None:
+    """Smallest drop of a proportion that two separate groups would show; None when not even a fall to 0 is enough.
+
+    The d at which :func:`two_proportion_power` of ``proportion - d`` (``size`` cases) and ``proportion`` (``other`` cases,
+    default: as many) reaches ``power``.
+
+    >>> [detectable_drop(0.85, n) and round(detectable_drop(0.85, n), 3) for n in (3, 30, 250)]
+    [None, 0.329, 0.1]
+    """
+    _check_share("proportion", proportion)
+
+    def lacking(drop: float) -> float:
+        return two_proportion_power(proportion - drop, proportion, size, other=other, alpha=alpha) - power
+
+    return _root(lacking, proportion)
+
+
+def detectable_paired_drop(
+    proportion: float, pairs: float, *, gained: float = 0.02, alpha: float = 0.05, power: float = 0.8
+) -> float | None:
+    """Smallest drop of a proportion that the same cases, seen twice, would show; None when no drop would be enough.
+
+    The d at which :func:`mcnemar_size` of ``gained + d`` and ``gained`` is the number of pairs.
+
+    Args:
+        proportion: Share that is right the first time; d can be no larger.
+        pairs: Number of cases.
+        gained: Share that turns from wrong to right by chance.
+        alpha: Level of the test.
+        power: Chance of finding it.
+
+    >>> round(detectable_paired_drop(0.85, 107.5), 3), round(detectable_paired_drop(0.85, 280.2), 3)
+    (0.1, 0.05)
+    """
+    _check_share("proportion", proportion)
+    _check_share("gained", gained)
+
+    def lacking(drop: float) -> float:
+        return pairs - mcnemar_size(gained + drop, gained, alpha=alpha, power=power)
+
+    return _root(lacking, min(proportion, 1 - 2 * gained))
 
 
 def mcnemar_size(lost: float, gained: float, *, alpha: float = 0.05, power: float = 0.8) -> float:
@@ -110,8 +169,60 @@ def detectable_auc_drop(
     >>> round(detectable_auc_drop(0.85, 66, 660, correlation=0.8), 3), round(detectable_auc_drop(0.85, 66, 660), 3)
     (0.054, 0.12)
     """
-    z = normal_quantile(1 - alpha) + float(ndtri(power))
-    return z * math.sqrt(2 * (1 - correlation) * auc_variance(area, positives, negatives))
+    if not -1 <= correlation < 1:
+        raise StatisticsError(f"correlation: expected a number from -1 to below 1, got {correlation}")
+    return _total(alpha, power) * math.sqrt(2 * (1 - correlation) * auc_variance(area, positives, negatives))
+
+
+def detectable_auc_gap(
+    area: float,
+    counts: tuple[float, float],
+    others: tuple[float, float],
+    *,
+    alpha: float = 0.05,
+    power: float = 0.8,
+) -> float:
+    """Smallest gap between the AUC of a subgroup and of other cases: ``(z_α + z_β) sqrt(V(A; counts) + V(A; others))``.
+
+    Args:
+        area: AUC of both, before the gap.
+        counts: n₊ and n₋ of the subgroup.
+        others: n₊ and n₋ of the cases it is compared with.
+        alpha: Level of the test.
+        power: Chance of finding it.
+
+    >>> round(detectable_auc_gap(0.85, (66, 660), (66, 660)), 3), round(detectable_auc_gap(0.85, (66, 660), (660, 6600)), 3)
+    (0.12, 0.089)
+    """
+    variance = auc_variance(area, *counts) + auc_variance(area, *others)
+    return _total(alpha, power) * math.sqrt(variance)
+
+
+def auc_drop_size(
+    area: float,
+    drop: float,
+    *,
+    negatives_per_positive: float,
+    correlation: float = 0.0,
+    alpha: float = 0.05,
+    power: float = 0.8,
+) -> float:
+    """Positives at which a drop of an AUC becomes detectable: :func:`detectable_auc_drop` solved for n₊.
+
+    The same number lets the interval of a harmless shift stay below a tolerance of ``drop`` with that power.
+
+    >>> round(auc_drop_size(0.85, 0.05, negatives_per_positive=10, correlation=0.8), 1)
+    75.7
+    """
+    if not 0 < drop < area:
+        raise StatisticsError(f"drop: expected a number between 0 and the AUC {area}, got {drop}")
+
+    def excess(positives: float) -> float:
+        negatives = negatives_per_positive * positives
+        found = detectable_auc_drop(area, positives, negatives, correlation=correlation, alpha=alpha, power=power)
+        return found - drop
+
+    return _size(excess)
 
 
 def auc_size(area: float, half_width: float, *, negatives_per_positive: float, confidence: float = 0.95) -> float:
@@ -120,12 +231,38 @@ def auc_size(area: float, half_width: float, *, negatives_per_positive: float, c
     >>> [round(auc_size(0.85, h, negatives_per_positive=10)) for h in (0.05, 0.03, 0.02)]
     [93, 257, 579]
     """
+    if not half_width > 0:
+        raise StatisticsError(f"half-width: expected a number above 0, got {half_width}")
     z = normal_quantile(confidence)
 
     def excess(positives: float) -> float:
         return z * math.sqrt(auc_variance(area, positives, negatives_per_positive * positives)) - half_width
 
-    return float(brentq(excess, 1e-3, 1e9))
+    return _size(excess)
+
+
+def proportion_size(proportion: float, half_width: float, *, confidence: float = 0.95) -> float:
+    """Cases for an interval of a proportion of ``proportion ± half_width``, ``z² p q / h²``.
+
+    >>> round(proportion_size(0.85, 0.05), 1)
+    195.9
+    """
+    _check_share("proportion", proportion)
+    if not half_width > 0:
+        raise StatisticsError(f"half-width: expected a number above 0, got {half_width}")
+    return (normal_quantile(confidence) / half_width) ** 2 * proportion * (1 - proportion)
+
+
+def proportion_half_width(proportion: float, size: float, *, confidence: float = 0.95) -> float:
+    """Half-width of an interval of a proportion, ``z sqrt(p q / n)``.
+
+    >>> round(proportion_half_width(0.85, 66), 5)
+    0.08615
+    """
+    _check_share("proportion", proportion)
+    if not size > 0:
+        raise StatisticsError(f"half-width: expected cases, got {size}")
+    return normal_quantile(confidence) * math.sqrt(proportion * (1 - proportion) / size)
 
 
 def auc_variance(area: float, positives: float, negatives: float) -> float:
@@ -155,9 +292,36 @@ def design_effect(images_per_patient: float, intraclass_correlation: float) -> f
 
 
 def _spreads(first: float, second: float) -> tuple[float, float]:
-    if not (0 < first < 1 and 0 < second < 1) or first == second:
-        raise StatisticsError(f"expected two different proportions between 0 and 1, got {first} and {second}")
+    _check_pair(first, second)
     mean = (first + second) / 2
     variances = np.array([mean * (1 - mean) * 2, first * (1 - first) + second * (1 - second)])
     pooled, separate = np.sqrt(variances)
     return float(pooled), float(separate)
+
+
+def _check_pair(first: float, second: float) -> None:
+    if not (0 < first < 1 and 0 < second < 1) or first == second:
+        raise StatisticsError(f"expected two different proportions between 0 and 1, got {first} and {second}")
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise StatisticsError(f"{name}: expected a number between 0 and 1, got {value}")
+
+
+def _total(alpha: float, power: float) -> float:
+    _check_share("power", power)
+    return normal_quantile(1 - alpha) + float(ndtri(power))
+
+
+def _root(lacking: Callable[[float], float], most: float) -> float | None:
+    """Where a rising function of the drop crosses 0, between nothing and ``most``; None when it stays below."""
+    low, high = 1e-9, most * (1 - 1e-9)
+    if lacking(high) < 0:
+        return None
+    return low if lacking(low) >= 0 else float(brentq(lacking, low, high))
+
+
+def _size(excess: Callable[[float], float]) -> float:
+    """Where a falling function of the number of positives crosses 0."""
+    return float(brentq(excess, 1e-3, 1e12))
