@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -16,7 +17,10 @@ from robustbench_rad.checks.comparisons import try_interval
 from robustbench_rad.checks.context import JudgeContext
 from robustbench_rad.checks.metrics import metric
 from robustbench_rad.plan import Plan
-from robustbench_rad.result import DataSummary, FindingSummary, Interval, ModelSummary
+from robustbench_rad.planning import Assumptions, certify, shift_comparisons, shift_tolerance
+from robustbench_rad.planning_counts import CountTable
+from robustbench_rad.profile import Profile
+from robustbench_rad.result import Certifiable, DataSummary, FindingSummary, Interval, ModelSummary
 
 if TYPE_CHECKING:
     from robustbench_rad.cases import CaseTable
@@ -95,6 +99,34 @@ def _finding(plan: Plan, context: JudgeContext, name: str) -> FindingSummary:
         sensitivity=shown("sensitivity"),
         specificity=shown("specificity"),
     )
+
+
+def certifiable(profile: Profile, context: JudgeContext, findings: list[FindingSummary]) -> list[Certifiable]:
+    """What the labels of these cases could show, whole and by each value of each metadata column."""
+    by = [(column,) for column, cells in context.metadata.items() if 1 < len(set(cells)) <= MOST_VALUES]
+    base = Assumptions(
+        comparisons=shift_comparisons(profile, context.levels, len(findings)),
+        auroc_tolerance=shift_tolerance(profile, "auroc"),
+        sensitivity_tolerance=shift_tolerance(profile, "sensitivity"),
+    )
+    assume = {
+        finding.name: replace(
+            base,
+            auroc=_supposed(finding.claim_auroc, finding.auroc, base.auroc),
+            sensitivity=_supposed(finding.claim_sensitivity, finding.sensitivity, base.sensitivity),
+        )
+        for finding in findings
+    }
+    table = CountTable(
+        findings=context.findings, labels=context.labels, patients=context.patients, columns=context.metadata
+    )
+    return certify(table, by, assume=assume)
+
+
+def _supposed(claim: float | None, measured: Interval, default: float) -> float:
+    """The claim, else what was measured, kept off the ends where the formulas have no variance."""
+    value = measured.estimate if claim is None else claim
+    return default if value is None else min(max(value, 0.6), 0.99)
 
 
 def versions() -> dict[str, str]:

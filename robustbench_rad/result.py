@@ -108,6 +108,29 @@ class Curve(Record):
     points: list[CurvePoint]
 
 
+class Certifiable(Record):
+    """What the cases of one finding and subgroup could show before any score is known; None: nothing, not even chance."""
+
+    finding: str
+    subgroup: str = Field(default="", description="Metadata column and value; empty for the whole set")
+    positives: int
+    negatives: int
+    patients: int
+    comparisons: int = Field(description="Comparisons judged together; the joint drops carry Bonferroni's level")
+    auroc: float = Field(description="AUROC that was supposed")
+    sensitivity: float = Field(description="Sensitivity that was supposed")
+    auroc_tolerance: float | None = None
+    sensitivity_tolerance: float | None = None
+    auroc_drop: float | None = Field(description="Smallest drop that the same cases would show under one condition")
+    auroc_drop_joint: float | None = Field(description="The same, judged together with the other comparisons")
+    auroc_gap: float | None = Field(description="Smallest gap to the rest, or of the whole to another set of its size")
+    auroc_needed: int | None = Field(default=None, description="Positives at which the joint drop is the tolerance")
+    sensitivity_drop: float | None
+    sensitivity_drop_joint: float | None
+    sensitivity_gap: float | None
+    sensitivity_needed: int | None = None
+
+
 class Table(Record):
     """Any other table a check wants shown: rows of plain cells with a caption."""
 
@@ -243,6 +266,7 @@ class AuditResult(Record):
     curves: list[Curve] = Field(default_factory=list)
     tables: list[Table] = Field(default_factory=list)
     pictures: list[Picture] = Field(default_factory=list)
+    certifiable: list[Certifiable] = Field(default_factory=list, description="What these cases can show at all")
     score: Score
     notices: list[str] = Field(default_factory=list, description="Warnings in plain words")
     plan: dict[str, Any] = Field(description="The effective plan")
