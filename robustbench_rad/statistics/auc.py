@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 
 from robustbench_rad.errors import StatisticsError
-from robustbench_rad.statistics.clusters import check_patients, cluster_influence, effective_size
+from robustbench_rad.statistics.clusters import check_patients, cluster_influence, count_patients, effective_size
 from robustbench_rad.statistics.estimate import Estimate, difference, normal_quantile, student_quantile
 
 Floats = NDArray[np.float64]
@@ -107,16 +107,30 @@ def auc_difference(
     a = rank(labels, first, patients, n_patients)
     b = rank(labels, second, patients, n_patients)
     known = ~np.isnan(np.asarray(labels, dtype=np.float64))
-    if np.array_equal(np.asarray(first)[known], np.asarray(second)[known]):
+    equal = np.array_equal(np.asarray(first)[known], np.asarray(second)[known])
+    return difference_of_rankings(a, b, equal=equal, confidence=confidence)
+
+
+def difference_of_rankings(first: Ranking, second: Ranking, *, equal: bool, confidence: float) -> Estimate:
+    """Paired difference of two areas that are ranked already; see :func:`auc_difference`.
+
+    Args:
+        first: Ranking of the first score.
+        second: Ranking of the second, same cases.
+        equal: Whether the scores are equal in every case.
+        confidence: Two-sided confidence level.
+    """
+    if equal:
         return Estimate(
             value=0.0,
             lower=0.0,
             upper=0.0,
             confidence=confidence,
             method="identical scores",
-            influence=np.zeros(n_patients),
+            influence=np.zeros(len(first.influence)),
         )
-    return difference(interval(a, confidence=confidence), interval(b, confidence=confidence), degrees=_degrees(a, b))
+    a, b = interval(first, confidence=confidence), interval(second, confidence=confidence)
+    return difference(a, b, degrees=_degrees(first, second))
 
 
 def rank(labels: ArrayLike, scores: ArrayLike, patients: ArrayLike, n_patients: int) -> Ranking:
@@ -130,7 +144,7 @@ def rank(labels: ArrayLike, scores: ArrayLike, patients: ArrayLike, n_patients: 
         share, who = placement[chosen] - area, patient[chosen]
         influence += cluster_influence(share / len(share), who, n_patients)
         sizes.append(effective_size(placement[chosen], who))
-        counts.append(len(np.unique(who)))
+        counts.append(count_patients(who))
     return Ranking(area=area, positives=sizes[0], negatives=sizes[1], patients=min(counts), influence=influence)
 
 

@@ -46,10 +46,19 @@ def cluster_influence(deviations: Floats, patients: Indices, n_patients: int) ->
         ``(C,)`` influence.
     """
     sums = np.bincount(patients, weights=deviations, minlength=n_patients)
-    used = len(np.unique(patients))
+    used = count_patients(patients)
     if used < 2:
         return np.zeros(n_patients)
     return np.asarray(sums * np.sqrt(used / (used - 1) * (n_patients - 1) / n_patients))
+
+
+def count_patients(patients: Indices) -> int:
+    """Number of different patients.
+
+    >>> count_patients(np.array([3, 0, 3]))
+    2
+    """
+    return int(np.count_nonzero(np.bincount(patients)))
 
 
 def effective_size(values: Floats, patients: Indices, *, degrees: float | None = None) -> float:
