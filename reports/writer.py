@@ -46,11 +46,20 @@ def write_reports(result: AuditResult, folder: Path, formats: Iterable[str] = tu
     for name in wanted:
         if name not in FORMATS:
             raise PlanError(f"report format {name!r} is not known", hint=suggestion(name, FORMATS))
-    paths = [_write(folder / RESULT_FILE, result.to_json())]
+    paths = [write_result(result, folder / RESULT_FILE)]
     for name in wanted:
         file, render = FORMATS[name]
         paths.append(_write(folder / file, render(result)))
     return paths
+
+
+def write_result(result: AuditResult, path: Path) -> Path:
+    """Write the result alone.
+
+    Raises:
+        RunFolderError: The file cannot be written.
+    """
+    return _write(path, result.to_json())
 
 
 def _write(path: Path, text: str) -> Path:

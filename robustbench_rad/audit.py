@@ -15,32 +15,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robustbench_rad import __version__
-from robustbench_rad.assembly import (
-    code_sha256,
-    data_summary,
-    finding_summaries,
-    model_summary,
-    shareable_plan,
-    versions,
-)
+from robustbench_rad.assembly import code_sha256, data_summary, model_summary, shareable_plan, versions
 from robustbench_rad.cases import CaseTable, read_cases, require_readable
-from robustbench_rad.checks import defaults
-from robustbench_rad.checks.context import JudgeContext
 from robustbench_rad.classifier import Classifier, untouched
 from robustbench_rad.conditions import Batch, Condition, Space
-from robustbench_rad.errors import DataError, PlanError
+from robustbench_rad.errors import DataError
 from robustbench_rad.evaluation import Evaluator
 from robustbench_rad.gallery import pictures
-from robustbench_rad.judgement import Judgement, judge_audit
+from robustbench_rad.judging import JudgingRecord, policy_of
 from robustbench_rad.loader import in_chunks, load_in_order
 from robustbench_rad.loading import load_classifier
-from robustbench_rad.plan import Plan, digest
+from robustbench_rad.measured import Measured, make_conditions
+from robustbench_rad.plan import Plan, digest, make_plan
 from robustbench_rad.preflight import choose_sample, preflight
-from robustbench_rad.profile import Profile, effective_profile
+from robustbench_rad.profile import Profile, ProfileFile, effective_profile, read_profile
 from robustbench_rad.progress import Progress
 from robustbench_rad.query import CountingQuery
-from robustbench_rad.registry import entry
-from robustbench_rad.result import AuditResult, Domain, PreflightItem, Provenance
+from robustbench_rad.result import AuditResult, PreflightItem, Provenance
 from robustbench_rad.runs import Identity, RunFolder, default_folder
 from robustbench_rad.scores import Chunk, ScoreTable
 from robustbench_rad.seeds import derive_seed
@@ -64,6 +55,7 @@ class Prepared:
     """Everything that is known before the first image is altered."""
 
     plan: Plan
+    file: ProfileFile
     profile: Profile
     classifier: Classifier
     table: CaseTable
@@ -129,8 +121,9 @@ def prepare(plan: Plan, *, progress: Progress | None = None) -> Prepared:
     progress = progress or Progress()
     timings: dict[str, float] = {}
     with _timed(timings, "load"):
-        profile = effective_profile(plan)
-        conditions = _conditions(plan, profile)
+        file = read_profile(plan.profile, base=plan.base)
+        profile = effective_profile(plan, file)
+        conditions = make_conditions(plan, profile)
         classifier = load_classifier(plan, device=plan.device, allow_pickle=plan.run.allow_pickle)
         table = read_cases(plan, volumes=len(plan.model.input.size) == 3)
     if plan.data.max_cases:
@@ -143,20 +136,14 @@ def prepare(plan: Plan, *, progress: Progress | None = None) -> Prepared:
     if not table.records:
         raise DataError("no case is left to audit", hint="See the exclusions above.")
     return Prepared(
-        plan=plan, profile=profile, classifier=classifier, table=table, conditions=conditions, timings_s=timings
+        plan=plan,
+        file=file,
+        profile=profile,
+        classifier=classifier,
+        table=table,
+        conditions=conditions,
+        timings_s=timings,
     )
-
-
-def _conditions(plan: Plan, profile: Profile) -> tuple[Condition, ...]:
-    made = []
-    for check in profile.checks:
-        if check.enabled and defaults(check.id).condition:
-            layer = {"layer": plan.model.saliency_layer} if check.domain is Domain.SALIENCY else {}
-            given = {name: value for name, value in layer.items() if value is not None}
-            made.append(entry(check.id).load().from_options({**check.options, **given}))
-        elif check.options and not defaults(check.id).condition:
-            raise PlanError(f"[checks.{check.id!r}]: this check has no options, got {', '.join(check.options)}")
-    return tuple(made)
 
 
 @contextmanager
@@ -185,13 +172,16 @@ def _run(prepared: Prepared, run: RunFolder, progress: Progress) -> AuditResult:
     evaluator = replace(evaluator, states=states)
     with _timed(timings, "pass"):
         chunks = _pass(prepared, run, evaluator, progress)
+    record = _record(prepared, run, items, chunks)
+    record.write(run.path)
     with _timed(timings, "judge"):
-        context = judge_context(prepared, chunks)
-        judgement = judge_audit(context, prepared.profile, errors={}, preflight=items)
+        scores = ScoreTable.join(chunks, prepared.table.case_ids)
+        result = record.judge(scores, prepared.profile, tuple(record.measured.values()))
     images = pictures(prepared, evaluator) if prepared.plan.report.images else []
-    result = _assemble(prepared, run, context, judgement, items, chunks)
     run.finish()
-    return result.model_copy(update={"pictures": images})
+    ended = {"timings_s": timings, "finished": datetime.now(UTC).isoformat(timespec="seconds")}
+    provenance = result.provenance.model_copy(update=ended)
+    return result.model_copy(update={"pictures": images, "provenance": provenance})
 
 
 def _preflight(prepared: Prepared, evaluator: Evaluator) -> list[PreflightItem]:
@@ -252,45 +242,22 @@ def _members(case_ids: Sequence[str], size: int) -> list[tuple[str, ...]]:
     return [tuple(case_ids[start : start + size]) for start in range(0, len(case_ids), size)]
 
 
-def judge_context(prepared: Prepared, chunks: Sequence[Chunk]) -> JudgeContext:
-    """Everything a judgement may look at."""
+def _record(
+    prepared: Prepared, run: RunFolder, items: Sequence[PreflightItem], chunks: Sequence[Chunk]
+) -> JudgingRecord:
+    """Everything that judging needs beside the chunks; no identifier in the clear."""
     plan, table = prepared.plan, prepared.table
-    return JudgeContext(
-        scores=ScoreTable.join(chunks, table.case_ids),
-        findings=prepared.classifier.findings,
-        labels=table.labels.astype("float64"),
+    return JudgingRecord(
+        cases=tuple(run.hashed(case) for case in table.case_ids),
         patients=table.patient_codes,
+        labels=table.labels.astype("float64"),
         metadata={column: table.metadata(column) for column in plan.data.metadata},
-        roles=dict(plan.data.metadata),
-        claims=plan.claims,
-        minimum_auroc=prepared.profile.minimum_auroc,
-        levels={condition.id: condition.levels for condition in prepared.conditions},
-        seed=derive_seed(plan.seed, "judge") % 2**32,
-    )
-
-
-def _assemble(
-    prepared: Prepared,
-    run: RunFolder,
-    context: JudgeContext,
-    judgement: Judgement,
-    items: list[PreflightItem],
-    chunks: Sequence[Chunk],
-) -> AuditResult:
-    plan = prepared.plan
-    return AuditResult(
-        title=plan.title,
-        verdict=judgement.verdict,
+        measured={condition.id: Measured.of(condition) for condition in prepared.conditions},
+        plan=make_plan(shareable_plan(plan), base=Path(), source=plan.source),
+        profile=prepared.file,
+        preflight=tuple(items),
         model=model_summary(plan, prepared.classifier),
-        data=data_summary(plan, prepared.table),
-        preflight=items,
-        findings=finding_summaries(plan, context),
-        criteria=[item.criterion for item in judgement.judged],
-        curves=judgement.curves,
-        tables=judgement.tables,
-        score=judgement.score,
-        notices=judgement.notices,
-        plan=shareable_plan(plan),
+        data=data_summary(plan, table),
         provenance=_provenance(prepared, run, chunks),
     )
 
@@ -301,14 +268,11 @@ def _provenance(prepared: Prepared, run: RunFolder, chunks: Sequence[Chunk]) -> 
         for condition, (forwards, backwards) in chunk.passes.items():
             passes[condition] = passes.get(condition, 0.0) + forwards + 2 * backwards
     cases = len(prepared.table.records)
-    profile = prepared.profile
     return Provenance(
         tool_version=__version__,
         code_sha256=code_sha256(),
         measurement_sha256=prepared.identity.sha256,
-        policy_sha256=digest(profile.policy),
-        profile=f"{profile.name} v{profile.version}",
-        profile_sha256=profile.sha256,
+        **policy_of(prepared.profile),
         seed=prepared.plan.seed,
         device=str(prepared.classifier.device),
         versions=versions(),

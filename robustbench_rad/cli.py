@@ -12,7 +12,6 @@ import typer
 
 from robustbench_rad import __version__
 from robustbench_rad.cli_support import (
-    ExitCode,
     JsonOption,
     NoColorOption,
     Output,
@@ -34,6 +33,10 @@ app = typer.Typer(
 )
 
 PlanArgument = Annotated[Path, typer.Argument(help="The plan file (TOML).", show_default=False)]
+OptionalPlanArgument = Annotated[Path | None, typer.Argument(help="The plan file (TOML).", show_default=False)]
+ResultOption = Annotated[
+    Path | None, typer.Option("--result", help="Finished run (folder or result.json) to judge again.")
+]
 RootOption = Annotated[
     Path | None, typer.Option("--root", help="Folder that relative paths of the plan start from [its own folder].")
 ]
@@ -85,7 +88,9 @@ def audit(
 @app.command()
 @command
 def gate(
-    plan: PlanArgument,
+    plan: OptionalPlanArgument = None,
+    result: ResultOption = None,
+    out: Annotated[Path | None, typer.Option("--out", help="With --result: file for the new result.")] = None,
     root: RootOption = None,
     profile: ProfileOption = None,
     run_folder: FolderOption = None,
@@ -97,27 +102,28 @@ def gate(
     verbose: VerboseOption = False,
     no_color: NoColorOption = False,
 ) -> None:
-    """Judge: as audit, and exit 0 passed, 1 failed, 3 inconclusive (0 when the plan allows it)."""
+    """Judge: as audit, and exit 0 passed, 1 failed, 3 inconclusive (0 when the plan allows it).
+
+    With --result a finished run is judged again, under another --profile, without its model or images.
+    """
+    from robustbench_rad.cli_gate import check_usage, exit_code, judge_again
+
     output = Output(json=as_json, quiet=quiet, verbose=verbose, no_color=no_color)
+    machinery = {
+        "--root": root,
+        "--run-folder": run_folder,
+        "--device": device,
+        "--workers": workers is not None,
+        "--allow-pickle": allow_pickle,
+    }
+    check_usage(plan, result, machinery, out)
+    if result is not None:
+        raise typer.Exit(judge_again(result, profile, out, output))
+    assert plan is not None  # check_usage refuses neither
     made = _read(plan, root, profile, device, workers, allow_pickle)
     done = _audit(made, run_folder, output)
     _show(done, output)
-    raise typer.Exit(_gate_code(made, done, output))
-
-
-def _gate_code(plan: Plan, done: Audit, output: Output) -> ExitCode:
-    from robustbench_rad.result import Verdict
-
-    verdict = done.result.verdict
-    output.say(f"gate: {verdict}")
-    if verdict is Verdict.PASS:
-        return ExitCode.OK
-    if verdict is Verdict.FAIL:
-        return ExitCode.FAILED
-    if plan.inconclusive == "allow":
-        output.messages.print('warning: inconclusive, allowed by the plan (inconclusive = "allow")', markup=False)
-        return ExitCode.OK
-    return ExitCode.INCONCLUSIVE
+    raise typer.Exit(exit_code(done.result, made, output))
 
 
 def _read(
@@ -145,12 +151,9 @@ def _audit(plan: Plan, folder: Path | None, output: Output) -> Audit:
 
 
 def _show(done: Audit, output: Output) -> None:
-    from robustbench_rad.reports.console import print_summary
+    from robustbench_rad.cli_gate import show as show_result
 
-    if output.json:
-        output.print_json({"folder": str(done.folder), "result": done.result.model_dump(mode="json")})
-    else:
-        print_summary(done.result, output.console, done.folder / "report.html")
+    show_result(done.result, done.folder, output, done.folder / "report.html")
 
 
 @app.command()

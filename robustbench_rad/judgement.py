@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from robustbench_rad.checks import defaults
 from robustbench_rad.checks.comparisons import missing_check, worst_verdict
@@ -28,7 +28,12 @@ class Judgement:
 
 
 def judge_audit(
-    context: JudgeContext, profile: Profile, *, errors: Mapping[str, str], preflight: list[PreflightItem]
+    context: JudgeContext,
+    profile: Profile,
+    *,
+    errors: Mapping[str, str],
+    partial: Mapping[str, str],
+    preflight: list[PreflightItem],
 ) -> Judgement:
     """Run every check, score, and say the verdict.
 
@@ -36,10 +41,15 @@ def judge_audit(
         context: Scores of the finished pass.
         profile: Effective profile.
         errors: Check id → why its condition could not run; such a check is inconclusive.
+        partial: Check id → why no criterion of it may pass although what was measured may fail it.
         preflight: A preflight error allows no pass.
     """
     outcomes = [_judge(context, check, errors.get(check.id, "")) for check in profile.checks]
-    judged = [with_points(item) for outcome in outcomes for item in outcome.judged]
+    judged = [
+        with_points(_doubted(item, partial.get(item.criterion.check, "")))
+        for outcome in outcomes
+        for item in outcome.judged
+    ]
     score = score_audit(judged, profile, utility_gate(judged, profile, claimed=bool(context.claims)), seed=context.seed)
     verdict = overall(score, judged, profile)
     if verdict is Verdict.PASS and any(item.status == "error" for item in preflight):
@@ -65,6 +75,14 @@ def _judge(context: JudgeContext, check: CheckSpec, error: str) -> CheckOutcome:
     return outcome
 
 
+def _doubted(item: Judged, doubt: str) -> Judged:
+    """The same criterion, inconclusive where it would have passed."""
+    if not doubt or item.criterion.verdict is not Verdict.PASS:
+        return item
+    update = {"verdict": Verdict.INCONCLUSIVE, "reason": doubt}
+    return replace(item, criterion=item.criterion.model_copy(update=update))
+
+
 def utility_gate(judged: list[Judged], profile: Profile, *, claimed: bool) -> tuple[Verdict, str]:
     """Whether the model is shown to reach its declared clean performance; without it there is no score."""
     clean = [item.criterion for item in judged if item.criterion.domain is Domain.CLEAN]
@@ -74,6 +92,9 @@ def utility_gate(judged: list[Judged], profile: Profile, *, claimed: bool) -> tu
     if verdict is Verdict.PASS and claimed:
         return verdict, "every claimed metric is shown to be reached"
     if verdict is Verdict.PASS:
-        return verdict, f"nothing is claimed; AUROC {profile.minimum_auroc:g}, the profile's least, is shown to be reached"
+        return (
+            verdict,
+            f"nothing is claimed; AUROC {profile.minimum_auroc:g}, the profile's least, is shown to be reached",
+        )
     worst = next(criterion for criterion in clean if criterion.verdict is verdict)
     return verdict, f"{worst.finding}: {worst.quantity}: {worst.reason}"

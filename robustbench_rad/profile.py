@@ -130,8 +130,8 @@ def read_profile(name: str, *, base: Path = Path()) -> ProfileFile:
         raise PlanError("\n".join(f"profile {name}: {line}" for line in explain(error, ProfileFile))) from error
 
 
-def effective_profile(plan: Plan) -> Profile:
-    """Merge a plan's ``[checks]`` into its profile.
+def effective_profile(plan: Plan, file: ProfileFile | None = None) -> Profile:
+    """Merge a plan's ``[checks]`` into its profile, or into ``file`` where the profile has been read already.
 
     ``"check.id" = false`` leaves a check out (it then counts as missing); a table overrides key by key; a check the
     profile does not hold is added. Checks that have no meaning for the modality are no part of the effective profile.
@@ -141,7 +141,7 @@ def effective_profile(plan: Plan) -> Profile:
     """
     from robustbench_rad.checks import defaults
 
-    file = read_profile(plan.profile, base=plan.base)
+    file = file or read_profile(plan.profile, base=plan.base)
     tables = {id: dict(table) for id, table in file.checks.items()}
     left_out = set()
     for id, override in plan.checks.items():

@@ -5,6 +5,7 @@
     run.json          what is being run, by hash; status
     states/*.npz      what conditions learned from the whole set
     chunks/*.npz      scores, one file per finished chunk
+    judging.npz       what judging needs beside the scores, once the pass is complete
     result.json       the result, once complete; reports beside it
 
 Case ids in chunk files are salted hashes. The salt lies beside the run folders and is never part of a report; runs that share

@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -77,11 +77,7 @@ class Chunk:
             "full_search": self.full_search,
             "reasons": self.reasons,
         }
-        buffer = io.BytesIO()
-        text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
-        np.savez(buffer, header=text, margins=self.margins, values=self.values)
-        payload = buffer.getvalue()
-        write_atomic(path, hashlib.sha256(payload).digest() + payload)
+        write_sealed(path, header, {"margins": self.margins, "values": self.values})
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -91,13 +87,8 @@ class Chunk:
             RunFolderError: The file is damaged; says which one to delete.
         """
         try:
-            raw = path.read_bytes()
-            digest, payload = raw[:32], raw[32:]
-            if hashlib.sha256(payload).digest() != digest:
-                raise ValueError("its hash does not match its content")
-            with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
-                header = json.loads(arrays["header"].tobytes())
-                margins, values = arrays["margins"], arrays["values"]
+            header, arrays = read_sealed(path)
+            margins, values = arrays["margins"], arrays["values"]
         except (OSError, ValueError, KeyError) as error:
             raise RunFolderError(
                 f"{path}: damaged chunk: {error}", hint="Delete this file and run the same command again."
@@ -112,6 +103,33 @@ class Chunk:
             full_search=tuple((a, b) for a, b in header["full_search"]),
             reasons=tuple((a, b, c) for a, b, c in header["reasons"]),
         )
+
+
+def write_sealed(path: Path, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write a header and arrays as one file that says of itself whether it is whole: SHA-256, then an NPZ."""
+    buffer = io.BytesIO()
+    text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+    np.savez(buffer, allow_pickle=False, header=text, **arrays)
+    payload = buffer.getvalue()
+    write_atomic(path, hashlib.sha256(payload).digest() + payload)
+
+
+def read_sealed(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Read what :func:`write_sealed` wrote.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not whole.
+        KeyError: It has no header.
+    """
+    raw = path.read_bytes()
+    digest, payload = raw[:32], raw[32:]
+    if hashlib.sha256(payload).digest() != digest:
+        raise ValueError("its hash does not match its content")
+    with np.load(io.BytesIO(payload), allow_pickle=False) as loaded:
+        arrays = {name: loaded[name] for name in loaded.files}
+    header: dict[str, Any] = json.loads(arrays.pop("header").tobytes())
+    return header, arrays
 
 
 def write_atomic(path: Path, payload: bytes) -> None:

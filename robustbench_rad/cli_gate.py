@@ -1,0 +1,85 @@
+"""``robustbench-rad gate``: from a result to an exit code, of a plan that is run or of a run that is judged again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from robustbench_rad.cli_support import ExitCode, Output
+from robustbench_rad.errors import PlanError
+from robustbench_rad.plan import Plan
+from robustbench_rad.result import AuditResult, Verdict
+
+
+def check_usage(plan: Path | None, result: Path | None, only_plan: Mapping[str, object], out: Path | None) -> None:
+    """Refuse arguments that contradict each other.
+
+    Args:
+        plan: The plan to run.
+        result: The finished run to judge again.
+        only_plan: Option → its value, for options that mean nothing without a plan to run.
+        out: File for the new result; means nothing without ``result``.
+
+    Raises:
+        PlanError: Both or neither, or an option that would be ignored.
+    """
+    if plan is None and result is None:
+        raise PlanError(
+            "gate: expected a plan to run, or --result with a finished run, got neither",
+            hint="robustbench-rad gate plan.toml, or robustbench-rad gate --result RUN_FOLDER --profile release.toml",
+        )
+    if plan is not None and result is not None:
+        raise PlanError(
+            f"gate: expected a plan to run, or --result with a finished run, got both: {plan} and {result}",
+            hint="The run keeps its own plan: leave the plan out.",
+        )
+    if out is not None and result is None:
+        raise PlanError("gate: --out needs --result", hint="A plan that is run writes into its run folder.")
+    ignored = [option for option, value in only_plan.items() if value]
+    if result is not None and ignored:
+        raise PlanError(
+            f"gate --result: {', '.join(ignored)} has no meaning here: nothing is run", hint="Leave it out."
+        )
+
+
+def judge_again(place: Path, profile: str | None, out: Path | None, output: Output) -> ExitCode:
+    """Judge a finished run under another profile and show the result.
+
+    Args:
+        place: Run folder, or the result file in it.
+        profile: Built-in profile or TOML file; None: the one it was run under.
+        out: File to write the result to.
+        output: Where it is shown.
+    """
+    from robustbench_rad.judging import FinishedRun
+    from robustbench_rad.reports.writer import write_result
+
+    run = FinishedRun.read(place)
+    result = run.judge(profile)
+    if out is not None:
+        write_result(result, out)
+    show(result, run.folder, output)
+    return exit_code(result, run.record.plan, output)
+
+
+def show(result: AuditResult, folder: Path, output: Output, report: Path | None = None) -> None:
+    """Print the summary, or the one JSON object."""
+    from robustbench_rad.reports.console import print_summary
+
+    if output.json:
+        output.print_json({"folder": str(folder), "result": result.model_dump(mode="json")})
+    else:
+        print_summary(result, output.console, report)
+
+
+def exit_code(result: AuditResult, plan: Plan, output: Output) -> ExitCode:
+    """What the gate tells its caller: 0 passed, 1 failed, 3 inconclusive (0 when the plan allows it)."""
+    output.say(f"gate: {result.verdict}")
+    if result.verdict is Verdict.PASS:
+        return ExitCode.OK
+    if result.verdict is Verdict.FAIL:
+        return ExitCode.FAILED
+    if plan.inconclusive == "allow":
+        output.messages.print('warning: inconclusive, allowed by the plan (inconclusive = "allow")', markup=False)
+        return ExitCode.OK
+    return ExitCode.INCONCLUSIVE
