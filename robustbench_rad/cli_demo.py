@@ -91,7 +91,9 @@ def _reading(results: dict[str, AuditResult]) -> str:
     lines = []
     for kind, result in results.items():
         finding = result.findings[0]
-        rows = [row for table in result.tables if table.check == SHORTCUT for row in table.rows if row[1] == "atlas-mean"]
+        rows = [
+            row for table in result.tables if table.check == SHORTCUT for row in table.rows if row[1] == "atlas-mean"
+        ]
         left = f"{rows[0][3]:.2f}" if rows and isinstance(rows[0][3], float) else "unknown"
         clean = "unknown" if finding.auroc.estimate is None else f"{finding.auroc.estimate:.2f}"
         lines.append(

@@ -50,10 +50,7 @@ def test_no_significant_drop_is_no_pass():
 
 def test_reasons_say_what_was_seen():
     assert judge(harm(0.0, 0.04), 0.05).reason == "the 95 % interval lies within the tolerance"
-    assert (
-        judge(harm(0.1, 0.2), 0.05).reason
-        == "the 95 % interval lies wholly beyond the tolerance"
-    )
+    assert judge(harm(0.1, 0.2), 0.05).reason == "the 95 % interval lies wholly beyond the tolerance"
     opened = judge(harm(-0.02, 0.08, 0.02), 0.05, positives=100)
     assert opened.needed_positives == 400
     assert "about 400 positives would decide, there are 100" in opened.reason
