@@ -42,13 +42,41 @@ def calibration_line(
     truth, score, patient = truth[known], score[known], patient[known]
     if len(np.unique(truth)) != 2 or not np.isfinite(score).all() or np.ptp(score) == 0:
         raise StatisticsError("calibration: expected both classes and finite logits that vary")
+    line, bread = fit_line(score, truth)
     design = np.column_stack([np.ones_like(score), score])
-    line, bread = _fit(design, truth)
     residual = (truth - expit(design @ line))[:, None] * design @ bread
     return (
         _coefficient(line[0], residual[:, 0], patient, n_patients, confidence),
         _coefficient(line[1], residual[:, 1], patient, n_patients, confidence),
     )
+
+
+def fit_line(scores: Floats, targets: Floats) -> tuple[Floats, Floats]:
+    """Maximum-likelihood intercept and slope of ``logit E(target) = intercept + slope * score``, by Newton's steps.
+
+    Args:
+        scores: ``(N,)`` finite, not all equal.
+        targets: ``(N,)`` in [0, 1].
+
+    Returns:
+        ``(2,)`` intercept and slope, and the ``(2, 2)`` inverse information.
+
+    Raises:
+        StatisticsError: No finite fit, as when the scores separate the classes.
+    """
+    design = np.column_stack([np.ones_like(scores), scores])
+    line = np.zeros(2)
+    for _ in range(_STEPS):
+        p = expit(design @ line)
+        information = (design * (p * (1 - p))[:, None]).T @ design
+        if np.linalg.cond(information) > 1e12:
+            break
+        inverse = np.linalg.inv(information)
+        step = inverse @ (design.T @ (targets - p))
+        line = line + step
+        if np.abs(step).max() < 1e-10:
+            return line, np.asarray(inverse, dtype=np.float64)
+    raise StatisticsError("calibration: the logits separate the classes, so no line fits")
 
 
 def brier(
@@ -94,22 +122,6 @@ def predictive_values(sensitivity: float, specificity: float, prevalence: float)
 
 def _share(right: float, wrong: float) -> float:
     return right / (right + wrong) if right + wrong > 0 else float("nan")
-
-
-def _fit(design: Floats, truth: Floats) -> tuple[Floats, Floats]:
-    """Coefficients and the inverse information, by Newton's steps."""
-    line = np.zeros(2)
-    for _ in range(_STEPS):
-        p = expit(design @ line)
-        information = (design * (p * (1 - p))[:, None]).T @ design
-        if np.linalg.cond(information) > 1e12:
-            break
-        inverse = np.linalg.inv(information)
-        step = inverse @ (design.T @ (truth - p))
-        line = line + step
-        if np.abs(step).max() < 1e-10:
-            return line, np.asarray(inverse, dtype=np.float64)
-    raise StatisticsError("calibration: the logits separate the classes, so no line fits")
 
 
 def _coefficient(
