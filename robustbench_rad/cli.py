@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustbench_rad import __version__
+from robustbench_rad.cli_check_table import check_table
 from robustbench_rad.cli_support import (
     JsonOption,
     NoColorOption,
@@ -246,6 +247,9 @@ def init(
     for line in seen:
         output.say(line)
     output.console.print(f"wrote {plan}; look at it, then run: robustbench-rad audit {plan}", markup=False)
+
+
+app.command("check-table")(check_table)
 
 
 def main() -> None:

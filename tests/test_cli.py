@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from robustbench_rad.cli import app
 
-HEAVY = ("torch", "pandas", "matplotlib", "captum", "albumentations", "scipy", "pydicom")
+HEAVY = ("torch", "numpy", "pandas", "matplotlib", "captum", "albumentations", "scipy", "pydicom")
 
 
 @pytest.fixture
@@ -247,7 +247,9 @@ def imported_by(*arguments, cwd) -> set[str]:
     return {row.rpartition("|")[2].strip().partition(".")[0] for row in done.stderr.splitlines() if "|" in row}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["audit", "--help"], ["--version"], ["list"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["audit", "--help"], ["check-table", "--help"], ["--version"], ["list"]], ids=" ".join
+)
 def test_light_commands_import_nothing_heavy(tmp_path, arguments):
     imported = imported_by(*arguments, cwd=tmp_path)
     assert "typer" in imported
