@@ -9,9 +9,12 @@ import numpy as np
 from robustbench_rad.checks.comparisons import Comparison, judge_jointly
 from robustbench_rad.checks.context import CheckOutcome, Floats, JudgeContext
 from robustbench_rad.checks.metrics import METRICS, NAMES, curve, metric_drop
+from robustbench_rad.conditions import Level
 from robustbench_rad.profile import CheckSpec
 from robustbench_rad.result import Table
 from robustbench_rad.statistics.estimate import Estimate
+
+LEAST_SHARE = 0.8  # fewer altered cases than this share of all may differ from the rest in what matters
 
 
 def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
@@ -24,6 +27,7 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
             level=level,
             counted="negatives" if name == "specificity" else "positives",
             estimate=partial(_drop, context, check.id, level.name, name, finding),
+            doubt=_left_out(context, check.id, level),
         )
         for finding in context.findings
         for name in METRICS
@@ -33,6 +37,15 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
     return CheckOutcome(
         judged=judge_jointly(context, check, comparisons), curves=curves, tables=_measurements(context, check)
     )
+
+
+def _left_out(context: JudgeContext, condition: str, level: Level) -> str:
+    """Why a pass may not be believed: the cases that could be altered are too few of all to stand for them."""
+    altered = ~np.isnan(context.margins(condition, level.name, context.findings[0]))
+    if altered.mean() >= LEAST_SHARE:
+        return ""
+    why = context.scores.reasons.get((condition, level.name), "no meaning there")
+    return f"only {int(altered.sum())} of {len(altered)} cases could be altered at {level}: {why}"
 
 
 def _drop(context: JudgeContext, condition: str, level: str, name: str, finding: str, confidence: float) -> Estimate:

@@ -83,10 +83,9 @@ def _criterion(context: JudgeContext, check: CheckSpec, members: list[tuple[Comp
     available = context.counts(comparison.finding)[comparison.counted] if comparison.finding else 0
     judged = judge(estimate, tolerance, positives=available, counted=comparison.counted)
     verdict, reason = judged.verdict, judged.reason
-    if verdict is Verdict.PASS and comparison.doubt:
-        verdict, reason = Verdict.INCONCLUSIVE, comparison.doubt
-    if verdict is Verdict.PASS and missing:
-        verdict, reason = Verdict.INCONCLUSIVE, missing
+    doubts = [*dict.fromkeys(other.doubt for other, _ in members if other.doubt), missing]
+    if verdict is Verdict.PASS and any(doubts):
+        verdict, reason = Verdict.INCONCLUSIVE, "; ".join(doubt for doubt in doubts if doubt)
     criterion = _base(context, check, comparison).model_copy(
         update={
             "harm": interval(estimate),

@@ -138,6 +138,12 @@ class TestShift:
         assert set(verdicts(outcome).values()) == {Verdict.INCONCLUSIVE}
         assert all("spacing unknown" in item.criterion.reason for item in outcome.judged)
 
+    def test_a_level_that_applied_to_half_of_the_cases_is_never_a_pass(self):
+        half = np.where(np.arange(N) % 4 < 2, CLEAN, np.nan)
+        outcome = self.judged(CLEAN, half, reasons={("shift.xr.dose", "0.1"): "spacing unknown"})
+        assert Verdict.PASS not in verdicts(outcome).values()
+        assert any("300 of 600" in i.criterion.reason and "spacing" in i.criterion.reason for i in outcome.judged)
+
     def test_few_cases_are_inconclusive_and_say_how_many_would_do(self):
         few = np.where(np.arange(N) < 40, LABEL, np.nan)
         outcome = acquisition_shift.judge(
