@@ -251,7 +251,7 @@ def _record(
         cases=tuple(run.hashed(case) for case in table.case_ids),
         patients=table.patient_codes,
         labels=table.labels.astype("float64"),
-        metadata={column: table.metadata(column) for column in plan.data.metadata},
+        metadata={column: table.metadata(column) for column in plan.data.columns},
         measured={condition.id: Measured.of(condition) for condition in prepared.conditions},
         plan=make_plan(shareable_plan(plan), base=Path(), source=plan.source),
         profile=prepared.file,

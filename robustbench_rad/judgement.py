@@ -65,12 +65,14 @@ def judge_audit(
 
 
 def _judge(context: JudgeContext, check: CheckSpec, error: str) -> CheckOutcome:
+    if not check.enabled and check.informational:
+        return CheckOutcome(judged=[])
     if not check.enabled:
         return CheckOutcome(judged=[missing_check(check, "the plan leaves this check out")])
     if error:
         return CheckOutcome(judged=[missing_check(check, error)])
     outcome: CheckOutcome = importlib.import_module(defaults(check.id).judge).judge(context, check)
-    if not outcome.judged:
+    if not outcome.judged and not check.informational:
         return CheckOutcome(judged=[missing_check(check, "nothing could be compared")])
     return outcome
 
@@ -85,7 +87,11 @@ def _doubted(item: Judged, doubt: str) -> Judged:
 
 def utility_gate(judged: list[Judged], profile: Profile, *, claimed: bool) -> tuple[Verdict, str]:
     """Whether the model is shown to reach its declared clean performance; without it there is no score."""
-    clean = [item.criterion for item in judged if item.criterion.domain is Domain.CLEAN]
+    clean = [
+        item.criterion
+        for item in judged
+        if item.criterion.domain is Domain.CLEAN and item.criterion.verdict is not Verdict.INFORMATIONAL
+    ]
     if not clean:
         return Verdict.INCONCLUSIVE, "the profile holds no check of clean performance"
     verdict = worst_verdict(criterion.verdict for criterion in clean)

@@ -7,6 +7,7 @@ this record too, so judging again gives the same result by construction.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,9 @@ from robustbench_rad.assembly import finding_summaries
 from robustbench_rad.checks.context import JudgeContext
 from robustbench_rad.errors import RunFolderError
 from robustbench_rad.judgement import judge_audit
+from robustbench_rad.loading import head_spec
 from robustbench_rad.measured import Coverage, Measured, coverage, make_conditions
-from robustbench_rad.plan import Plan, digest, make_plan
+from robustbench_rad.plan import ModelSection, Plan, digest, make_plan
 from robustbench_rad.profile import Profile, ProfileFile, effective_profile, read_profile
 from robustbench_rad.result import AuditResult, DataSummary, ModelSummary, PreflightItem, Provenance
 from robustbench_rad.scores import Chunk, ScoreTable, read_sealed, write_sealed
@@ -122,6 +124,11 @@ class JudgingRecord:
             metadata=self.metadata,
             roles=dict(self.plan.data.metadata),
             claims=self.plan.claims,
+            readers=self.plan.data.readers,
+            uncertain=self.plan.data.uncertain,
+            prevalence=self.plan.data.prevalence,
+            costs=self.plan.data.cost,
+            thresholds=operating_points(self.plan.model),
             minimum_auroc=profile.minimum_auroc,
             levels=served.levels,
             seed=derive_seed(self.plan.seed, "judge") % 2**32,
@@ -150,6 +157,14 @@ class JudgingRecord:
             plan=self.plan.effective(),
             provenance=self.provenance.model_copy(update=policy_of(profile)),
         )
+
+
+def operating_points(section: ModelSection) -> dict[str, float]:
+    """Finding → operating point as a probability; none where the largest of three classes or more decides."""
+    declared = dict(zip(section.names, head_spec(section).thresholds, strict=True))
+    if len(section.classes) == 2:  # the larger of two classes has a probability of one half or more
+        declared = {name: 0.5 if math.isnan(point) else point for name, point in declared.items()}
+    return {name: point for name, point in declared.items() if not math.isnan(point)}
 
 
 def policy_of(profile: Profile) -> dict[str, str]:

@@ -180,6 +180,7 @@ class DataSection(Section):
     spacing_mm: str | Annotated[float, Field(gt=0)] | None = None
     role: Literal["internal", "external", "temporal"] = "internal"
     metadata: dict[str, Role] = {}
+    readers: dict[str, list[str]] = {}
     anatomy: AnatomySection | None = None
     lesion: LesionSection | None = None
     prevalence: dict[str, Probability] = {}
@@ -201,6 +202,19 @@ class DataSection(Section):
         if value is None:
             raise ValueError(f"source = {self.source!r} needs {key}")
         return self
+
+    @model_validator(mode="after")
+    def _readers(self) -> Self:
+        for finding, columns in self.readers.items():
+            if len(set(columns)) != len(columns) or len(columns) < 2:
+                raise ValueError(f"readers.{finding}: name the label columns of two readers or more, each once")
+        return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that is kept as text beside a case: metadata, then the labels of single readers."""
+        readers = [column for columns in self.readers.values() for column in columns]
+        return tuple(dict.fromkeys([*self.metadata, *readers]))
 
 
 class ClaimSection(Section):
@@ -252,6 +266,7 @@ class Plan(Section):
             "data.findings": self.data.findings,
             "data.prevalence": self.data.prevalence,
             "data.cost": self.data.cost,
+            "data.readers": self.data.readers,
         }
         for place, table in places.items():
             for name in table:

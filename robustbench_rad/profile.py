@@ -39,6 +39,7 @@ class CheckSpec:
         critical: Whether failing it caps the score.
         profiled: Whether the profile itself holds it (checks a plan adds can only lower a score).
         enabled: False when the plan leaves it out; it then counts as missing, with 0 points.
+        informational: Shown, never judged; it counts nowhere, not even as missing.
     """
 
     id: str
@@ -49,6 +50,7 @@ class CheckSpec:
     critical: bool
     profiled: bool = True
     enabled: bool = True
+    informational: bool = False
 
     def delta(self, quantity: str) -> float:
         """Tolerance δ of a harm quantity, e.g. ``auroc``."""
@@ -178,6 +180,10 @@ def _spec(id: str, table: Mapping[str, Any], *, profiled: bool, enabled: bool) -
     default = defaults(id)
     options = {key: value for key, value in table.items() if key not in POLICY_KEYS}
     _refuse_misspelt(id, options)
+    if default.informational and len(options) < len(table):
+        raise PlanError(
+            f"[checks.{id!r}]: shown, not judged: it takes no {', '.join(sorted(POLICY_KEYS & set(table)))}"
+        )
     spec = CheckSpec(
         id=id,
         domain=default.domain,
@@ -189,6 +195,7 @@ def _spec(id: str, table: Mapping[str, Any], *, profiled: bool, enabled: bool) -
         critical=_flag(id, "critical", table.get("critical", False)),
         profiled=profiled,
         enabled=enabled,
+        informational=default.informational,
     )
     _check_order(spec)
     return spec

@@ -140,7 +140,7 @@ def _shifts(judged: Sequence[Judged], seed: int, draws: int) -> Floats:
 
 def _checks(judged: Sequence[Judged], profile: Profile, shifts: Floats) -> list[_Check]:
     """Every check that counts: those of the profile, then those beyond it."""
-    members: dict[str, list[int]] = {spec.id: [] for spec in profile.checks}
+    members: dict[str, list[int]] = {spec.id: [] for spec in profile.checks if not spec.informational}
     for place, item in enumerate(judged):
         members.setdefault(item.criterion.check, []).append(place)
     checks = []

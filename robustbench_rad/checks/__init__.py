@@ -24,14 +24,21 @@ class CheckDefaults:
         tolerance: δ, one number or one per harm.
         critical_harm: Δ, likewise.
         condition: Whether a condition of the same id makes its images.
+        informational: Shown, never judged: no verdict, no points, no part of any denominator.
     """
 
     domain: Domain
     judge: str
     summary: str
-    tolerance: float | Mapping[str, float]
-    critical_harm: float | Mapping[str, float]
+    tolerance: float | Mapping[str, float] = 0.0
+    critical_harm: float | Mapping[str, float] = 1.0
     condition: bool = True
+    informational: bool = False
+
+
+def _shown(judge: str, summary: str) -> CheckDefaults:
+    module = f"robustbench_rad.checks.{judge}"
+    return CheckDefaults(domain=Domain.CLEAN, judge=module, summary=summary, condition=False, informational=True)
 
 
 # 0.05 AUROC: the clinically relevant difference of a multi-stratum commercial chest study (Seah et al. 2021,
@@ -59,6 +66,22 @@ _OWN: dict[str, CheckDefaults] = {
         tolerance=0.0,
         critical_harm=0.10,
         condition=False,
+    ),
+    "clean.calibration": _shown(
+        "clean_calibration",
+        "Whether the probabilities are true, and what recalibrating at each site would change; shown, not judged.",
+    ),
+    "clean.operating-point": _shown(
+        "clean_operating_point",
+        "Average precision, predictive values at the declared prevalence and the cost of the calls; shown, not judged.",
+    ),
+    "clean.selective-prediction": _shown(
+        "clean_selective_prediction",
+        "How many errors are left when the least certain cases are referred to a reader; shown, not judged.",
+    ),
+    "clean.readers": _shown(
+        "clean_readers",
+        "How far the declared readers agree, and where the model stands among them; shown, not judged.",
     ),
     "shortcut.masked-anatomy": CheckDefaults(
         domain=Domain.SHORTCUT,

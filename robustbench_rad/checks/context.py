@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logit
 
 from robustbench_rad.conditions import Level
 from robustbench_rad.criteria import Judged
@@ -30,6 +32,12 @@ class JudgeContext:
         metadata: Column → N values as text, "" where missing.
         roles: Column → nuisance, risk_factor or demographic.
         claims: What the release says of itself.
+        readers: Finding → metadata columns that hold the labels of single readers.
+        uncertain: What -1 means in them: unknown, positive or negative.
+        prevalence: Finding → share of positives where the model will be used.
+        costs: Finding → ``miss`` and ``false_alarm``.
+        thresholds: Finding → operating point as a probability; a finding without one decides by the largest class, and
+            its margin is no log-odds.
         minimum_auroc: AUROC a finding must reach when nothing is claimed for it.
         levels: Ladder of each condition that was run.
         seed: For resampling.
@@ -43,6 +51,11 @@ class JudgeContext:
     metadata: Mapping[str, Sequence[str]] = field(default_factory=dict)
     roles: Mapping[str, str] = field(default_factory=dict)
     claims: Mapping[str, ClaimSection] = field(default_factory=dict)
+    readers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    uncertain: str = "unknown"
+    prevalence: Mapping[str, float] = field(default_factory=dict)
+    costs: Mapping[str, Mapping[Literal["miss", "false_alarm"], float]] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict)
     minimum_auroc: float = 0.7
     levels: Mapping[str, tuple[Level, ...]] = field(default_factory=dict)
     seed: int = 0
@@ -60,6 +73,16 @@ class JudgeContext:
     def clean(self, finding: str) -> Floats:
         """Margins of the unaltered images."""
         return self.scores.clean(finding).astype(np.float64)
+
+    def clean_log_odds(self, finding: str) -> Floats:
+        """Log-odds of the unaltered images.
+
+        Raises:
+            StatisticsError: The margin is no log-odds, for the largest class decides.
+        """
+        if finding not in self.thresholds:
+            raise StatisticsError("no threshold is declared, so the largest class decides and there is no probability")
+        return self.clean(finding) + float(logit(self.thresholds[finding]))
 
     def margins(self, condition: str, level: str, finding: str) -> Floats:
         """Margins under a condition: NaN where it has no meaning, infinite where the model gave no number."""

@@ -152,13 +152,13 @@ def _labels(given: Any, index: int, plan: Plan) -> tuple[float, ...]:  # noqa: A
 
 
 def _metadata(given: Any, index: int, plan: Plan) -> dict[str, str]:  # noqa: ANN401
-    missing = [name for name in plan.data.metadata if name not in given]
+    missing = [name for name in plan.data.columns if name not in given]
     if missing:
         raise DataError(
             f"data.factory: item {index}: metadata {missing[0]!r} is missing",
             hint=suggestion(missing[0], map(str, given)),
         )
-    return {name: "" if given[name] is None else str(given[name]) for name in plan.data.metadata}
+    return {name: "" if given[name] is None else str(given[name]) for name in plan.data.columns}
 
 
 def _spacing(given: Any, index: int) -> tuple[float, ...] | None:  # noqa: ANN401

@@ -11,7 +11,7 @@ from robustbench_rad.data.dicom_attributes import WHITELIST, whitelisted
 from robustbench_rad.data.files import FileReader
 from robustbench_rad.data.images import ReadOptions, decoding
 from robustbench_rad.data.labels import TextTable, read_table, refuse_duplicates, some
-from robustbench_rad.data.manifest import label_rows, mask_column, spacing_column
+from robustbench_rad.data.manifest import check_readers, label_rows, mask_column, spacing_column
 from robustbench_rad.data.sources import Source
 from robustbench_rad.errors import DataError, ImageError, suggestion
 from robustbench_rad.plan import Plan
@@ -157,7 +157,8 @@ def _by_path(found: Sequence[Found], root: Path) -> dict[str, Found]:
 def _records(table: TextTable, rows: Sequence[tuple[int, Found]], root: Path, plan: Plan) -> tuple[CaseRecord, ...]:
     labels, spacing, masks = label_rows(table, plan), spacing_column(table, plan), mask_column(table, plan, root)
     patients = _patients(table, plan)
-    columns = {name: _metadata_column(table, name) for name in plan.data.metadata}
+    check_readers(table, plan)
+    columns = {name: _metadata_column(table, name) for name in plan.data.columns}
     return tuple(
         CaseRecord(
             case_id=case.uid,

@@ -28,7 +28,7 @@ def read_manifest(plan: Plan, *, volumes: bool) -> tuple[CaseRecord, ...]:
     files = [_files(root, image, volumes=volumes) for image in images]
     _refuse_missing(table, images, [bool(entry) for entry in files], root, data.image)
     labels = label_rows(table, plan)
-    metadata = metadata_rows(table, tuple(data.metadata))
+    metadata = metadata_rows(table, plan)
     anatomy = mask_column(table, plan, root)
     spacing = spacing_column(table, plan)
     return tuple(
@@ -54,8 +54,17 @@ def label_rows(table: TextTable, plan: Plan) -> list[tuple[float, ...]]:
     return [tuple(row) for row in zip(*columns, strict=True)]
 
 
-def metadata_rows(table: TextTable, names: tuple[str, ...]) -> list[dict[str, str]]:
-    """Declared metadata columns of every row."""
+def check_readers(table: TextTable, plan: Plan) -> None:
+    """Refuse a reader's column that holds anything but labels."""
+    for finding, columns in plan.data.readers.items():
+        for column in columns:
+            parse_column(table, column, finding, plan.data.uncertain)
+
+
+def metadata_rows(table: TextTable, plan: Plan) -> list[dict[str, str]]:
+    """Declared metadata columns of every row, and the labels of single readers."""
+    check_readers(table, plan)
+    names = plan.data.columns
     columns = [table.column(name, what="metadata") for name in names]
     return [{name: column[row] for name, column in zip(names, columns, strict=True)} for row in range(len(table))]
 

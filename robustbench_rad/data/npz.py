@@ -110,9 +110,9 @@ def read_npz(plan: Plan, *, volumes: bool) -> tuple[CaseRecord, ...]:
         raise DataError(f"{path}: expected as many images as labels and at least one, got {count} and {len(labels)}")
     case_ids = [f"{split}-{row}" for row in range(count)]
     patients = _patients(path, split, case_ids)
-    if plan.data.metadata:
+    if plan.data.columns:
         raise DataError(
-            f"{path}: an NPZ archive has no metadata columns; data.metadata names {', '.join(plan.data.metadata)}"
+            f"{path}: an NPZ archive has no metadata columns; data.metadata names {', '.join(plan.data.columns)}"
         )
     spacing = plan.data.spacing_mm
     if isinstance(spacing, str):
