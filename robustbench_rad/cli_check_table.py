@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from robustbench_rad.cli_plain import print_plain
 from robustbench_rad.cli_support import (
     ExitCode,
     JsonOption,
@@ -114,13 +115,13 @@ def _show(checked: list[Checked], sums: list[tuple[bool, str]], notes: list[str]
     from rich.text import Text
 
     for row in checked:
-        output.console.print(_line(row.name, str(row.report.verdict), row.report.reason), soft_wrap=True)
+        print_plain(output.console, _line(row.name, str(row.report.verdict), row.report.reason), soft_wrap=True)
         if row.report.figures:
-            output.console.print(_table(row.report))
+            print_plain(output.console, _table(row.report))
         for line in _remarks(row.report):
-            output.console.print(Text(f"  {line}", style="dim"), soft_wrap=True)
+            print_plain(output.console, Text(f"  {line}", style="dim"), soft_wrap=True)
     for right, text in sums:
-        output.console.print(_line(text, "adds up" if right else "cannot hold together", ""), soft_wrap=True)
+        print_plain(output.console, _line(text, "adds up" if right else "cannot hold together", ""), soft_wrap=True)
     for note in notes:
         output.say(f"note: {note}")
     if checked:
