@@ -7,7 +7,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from robustbench_rad.reports._format import amount, harm, interval, number, plain, points
-from robustbench_rad.result import AuditResult, Criterion, Domain, FindingSummary, Interval, LevelRecord, Verdict
+from robustbench_rad.result import (
+    AuditResult,
+    Criterion,
+    Domain,
+    FindingSummary,
+    Interval,
+    LevelRecord,
+    Regression,
+    RegressionRow,
+    RegressionVerdict,
+    Verdict,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,3 +201,28 @@ def measured(criterion: Criterion) -> str:
 def metrics(finding: FindingSummary) -> tuple[str, str, str]:
     """AUROC, sensitivity and specificity with their intervals."""
     return interval(finding.auroc), interval(finding.sensitivity), interval(finding.specificity)
+
+
+REGRESSION = {
+    RegressionVerdict.REGRESSED: Verdict.FAIL,
+    RegressionVerdict.CANNOT_TELL: Verdict.INCONCLUSIVE,
+    RegressionVerdict.NOT_REGRESSED: Verdict.PASS,
+}
+
+
+def regression_words(regression: Regression) -> str:
+    """One sentence: how many comparisons regressed, cannot tell, did not regress; and whether they are paired."""
+    tally = Counter(row.verdict for row in regression.rows)
+    counts = ", ".join(f"{tally[verdict]} {verdict}" for verdict in RegressionVerdict)
+    compared = amount(len(regression.rows), "comparison")
+    return f"{str(regression.verdict).capitalize()}: of {compared}, {counts}; {plain(regression.pairing, 200)}"
+
+
+def regression_rows(regression: Regression) -> list[RegressionRow]:
+    """Rows, regressed first, then those that cannot tell."""
+    return sorted(regression.rows, key=lambda row: VERDICTS[REGRESSION[row.verdict]].order)
+
+
+def loss_words(row: RegressionRow) -> str:
+    """The loss beside its margin: ``0.021 [0.003, 0.045], margin 0.020``."""
+    return f"{harm(row.loss)}, margin {number(row.margin, 3)}"

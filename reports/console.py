@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from robustbench_rad.reports import _words
 from robustbench_rad.reports._format import amount, count, number, percent, plain, points
-from robustbench_rad.result import AuditResult, Criterion, DomainScore, Verdict
+from robustbench_rad.result import AuditResult, Criterion, DomainScore, Regression, RegressionVerdict, Verdict
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -60,6 +60,8 @@ def render_console(result: AuditResult, report: Path | None = None) -> Renderabl
         parts.append(_dim(f"  and {count(len(criteria) - _ROWS)} more failed or undecided, in the report"))
     if result.score.costliest:
         parts += ["", _costliest(result)]
+    if result.regression:
+        parts += ["", *_regression(result.regression)]
     if notices := [_notice(notice) for notice in _warnings(result)]:
         parts += ["", *notices]
     if report is not None:
@@ -183,6 +185,27 @@ def _costliest(result: AuditResult) -> Table:
             _line("", plain(cost.check, 40), f" {plain(cost.finding, 40)}"), f"−{number(cost.points_lost, 1)}"
         )
     return table
+
+
+def _regression(regression: Regression) -> list[RenderableType]:
+    from rich.table import Table
+    from rich.text import Text
+
+    tone = _words.REGRESSION[regression.verdict]
+    heading = _line("Against the baseline  ", regression.baseline)
+    words = Text(f"{_words.VERDICTS[tone].sign} {_words.regression_words(regression)}", style=STYLES[tone])
+    rows = [row for row in _words.regression_rows(regression) if row.verdict is not RegressionVerdict.NOT_REGRESSED]
+    table = Table(box=None, padding=(0, 1), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for row in rows[:_ROWS]:
+        tone = _words.REGRESSION[row.verdict]
+        text = Text(plain(row.check, 40), style="bold").append(f" {plain(row.finding, 60)}", style="not bold")
+        text.append(f"\n{plain(row.quantity, 60)} {_words.loss_words(row)}", style="not bold")
+        text.append(f"\n{plain(row.reason, 200)}", style="not bold dim")
+        table.add_row(Text(f"{_words.VERDICTS[tone].sign} {row.verdict}", style=STYLES[tone]), text)
+    more = [_dim(f"  and {count(len(rows) - _ROWS)} more, in the report")] if len(rows) > _ROWS else []
+    return [heading, words, *([table] if rows else []), *more]
 
 
 def _warnings(result: AuditResult) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from robustbench_rad.reports import _format, _words
 from robustbench_rad.reports._page import domain_views, safe
-from robustbench_rad.result import AuditResult, Criterion, Verdict
+from robustbench_rad.result import AuditResult, Criterion, Regression, Verdict
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -35,9 +35,19 @@ def render_html(result: AuditResult) -> str:
             interval_words=_confidence(result),
             needed=_needed(result.criteria),
             hashes=_hashes(result),
+            regression=_regression(result.regression),
             plan=_plan(result.plan),
         )
     )
+
+
+def _regression(regression: Regression | None) -> dict[str, Any] | None:
+    """The comparison with a baseline, ready to print."""
+    if regression is None:
+        return None
+    rows = [(row, _words.REGRESSION[row.verdict]) for row in _words.regression_rows(regression)]
+    tone = _words.REGRESSION[regression.verdict]
+    return {"record": regression, "rows": rows, "tone": tone, "words": _words.regression_words(regression)}
 
 
 def _needed(criteria: Iterable[Criterion]) -> list[Criterion]:
@@ -117,6 +127,7 @@ def _environment() -> Environment:
             "count": _format.count,
             "duration": _format.duration,
             "level": _words.level_words,
+            "loss": _words.loss_words,
             "subject": _words.subject,
             "claims": _words.claim_words,
             "top": _top,

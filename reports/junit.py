@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 from robustbench_rad.reports import _words
 from robustbench_rad.reports._format import amount, count, plain, points
-from robustbench_rad.result import AuditResult, Criterion, Domain, Verdict
+from robustbench_rad.result import AuditResult, Criterion, Domain, Regression, Verdict
 
 
 def render_junit(result: AuditResult, strict: bool = False) -> str:
@@ -23,6 +23,8 @@ def render_junit(result: AuditResult, strict: bool = False) -> str:
             suite = _suite(root, str(domain), result)
             for criterion in criteria:
                 _criterion(suite, criterion, strict)
+    if result.regression is not None:
+        _regression_suite(root, result, result.regression, strict)
     _audit_suite(root, result, strict)
     for element in [*root, root]:
         _count(element)
@@ -79,6 +81,20 @@ def _outcome(case: ElementTree.Element, verdict: Verdict, reason: str, strict: b
         ElementTree.SubElement(case, "skipped", message=reason).text = detail
     elif detail:
         ElementTree.SubElement(case, "system-out").text = f"{reason}\n{detail}"
+
+
+def _regression_suite(root: ElementTree.Element, result: AuditResult, regression: Regression, strict: bool) -> None:
+    """One test case per comparison with the baseline, and one that fails when there is none."""
+    suite = _suite(root, "regression", result)
+    for row in regression.rows:
+        case = _case(suite, f"regression.{plain(row.check)}", f"{plain(row.finding)}: {plain(row.quantity)}")
+        detail = (
+            f"loss {_words.loss_words(row)}\nworst level {_words.level_words(row.level)}\n{plain(regression.pairing)}"
+        )
+        reason = f"{row.verdict}: {plain(row.reason)}"
+        _outcome(case, _words.REGRESSION[row.verdict], reason, strict, detail)
+    if not regression.rows:
+        _outcome(_case(suite, "regression", "something was compared"), Verdict.FAIL, "nothing was compared", strict)
 
 
 def _audit_suite(root: ElementTree.Element, result: AuditResult, strict: bool) -> None:

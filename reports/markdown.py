@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from robustbench_rad.reports import _words
-from robustbench_rad.reports._format import amount, count, harm, number, percent, plain, points
-from robustbench_rad.result import AuditResult, Criterion, Domain, Verdict
+from robustbench_rad.reports._format import amount, count, harm, interval, number, percent, plain, points
+from robustbench_rad.result import AuditResult, Criterion, Domain, Regression, Verdict
 
 _SPECIAL = re.compile(r"([\\`*_\[\]#|~$!^])")
 _LINKS = re.compile(r"(?i)(:)(?=//)|(?<=www)(\.)")
@@ -61,6 +61,9 @@ def _head(result: AuditResult) -> list[str]:
         ("Costliest checks", _costliest(result)),
         ("Tested", _tested(result)),
     ]
+    if result.regression is not None:
+        words = escape(_words.regression_words(result.regression), 400)
+        facts.append(("Baseline", f"{escape(result.regression.baseline)}: {words}"))
     if score.cap is not None:
         facts.insert(1, ("Cap", f"{points(score.cap)}: {escape(score.cap_reason, 300)}"))
     lines.append(table(("", ""), [(f"**{name}**", value) for name, value in facts]))
@@ -123,6 +126,8 @@ def _row(criterion: Criterion) -> tuple[str, ...]:
 
 def _sections(result: AuditResult) -> list[tuple[str, str]]:
     sections = [("Findings: clean performance", _findings(result))]
+    if result.regression is not None:
+        sections.insert(0, ("Against the baseline", _regression(result.regression)))
     for domain in Domain:
         criteria = [criterion for criterion in result.criteria if criterion.domain is domain]
         if criteria:
@@ -134,6 +139,28 @@ def _sections(result: AuditResult) -> list[tuple[str, str]]:
         sections.append(("Notices", "\n".join(f"- {escape(notice, 500)}" for notice in result.notices)))
     sections.append(("Provenance", _provenance(result)))
     return sections
+
+
+def _regression(regression: Regression) -> str:
+    rows = []
+    for row in _words.regression_rows(regression):
+        sign = _words.VERDICTS[_words.REGRESSION[row.verdict]].sign
+        level = "" if row.level is None else f", {escape(_words.level_words(row.level))}"
+        rows.append(
+            (
+                f"{sign} **{row.verdict}**",
+                code(row.check),
+                escape(row.finding),
+                escape(row.quantity) + level,
+                interval(row.baseline),
+                interval(row.current),
+                escape(_words.loss_words(row)),
+                escape(row.reason, 300),
+            )
+        )
+    header = ("Verdict", "Check", "Finding", "Quantity, worst level", "Baseline", "Now", "Loss", "Why")
+    left = "".join(f"\n- not compared: {escape(text, 200)}" for text in regression.not_compared)
+    return table(header, rows) + ("\n" + left if left else "")
 
 
 def _findings(result: AuditResult) -> str:

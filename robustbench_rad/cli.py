@@ -5,6 +5,7 @@ Heavy modules are imported inside the commands, so ``--help`` and ``list`` never
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,6 @@ import typer
 
 from robustbench_rad import __version__
 from robustbench_rad.cli_check_table import check_table
-from robustbench_rad.cli_power import power
 from robustbench_rad.cli_support import (
     JsonOption,
     NoColorOption,
@@ -25,6 +25,7 @@ from robustbench_rad.cli_support import (
 if TYPE_CHECKING:
     from robustbench_rad.audit import Audit
     from robustbench_rad.plan import Plan
+    from robustbench_rad.result import AuditResult
 
 app = typer.Typer(
     name="robustbench-rad",
@@ -38,6 +39,12 @@ PlanArgument = Annotated[Path, typer.Argument(help="The plan file (TOML).", show
 OptionalPlanArgument = Annotated[Path | None, typer.Argument(help="The plan file (TOML).", show_default=False)]
 ResultOption = Annotated[
     Path | None, typer.Option("--result", help="Finished run (folder or result.json) to judge again.")
+]
+BaselineOption = Annotated[
+    Path | None, typer.Option("--baseline", help="Run folder of an earlier model; exit 1 when this one regressed.")
+]
+MissingBaselineOption = Annotated[
+    bool, typer.Option("--allow-missing-baseline", help="Go on when there is no baseline yet; the report says so.")
 ]
 RootOption = Annotated[
     Path | None, typer.Option("--root", help="Folder that relative paths of the plan start from [its own folder].")
@@ -93,6 +100,8 @@ def gate(
     plan: OptionalPlanArgument = None,
     result: ResultOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="With --result: file for the new result.")] = None,
+    baseline: BaselineOption = None,
+    allow_missing_baseline: MissingBaselineOption = False,
     root: RootOption = None,
     profile: ProfileOption = None,
     run_folder: FolderOption = None,
@@ -106,12 +115,15 @@ def gate(
 ) -> None:
     """Judge: as audit, and exit 0 passed, 1 failed, 3 inconclusive (0 when the plan allows it).
 
-    With --result a finished run is judged again, under another --profile, without its model or images.
+    With --baseline every check is compared with an earlier run; exit 1 when one regressed. With --result a finished
+    run is judged again, under another --profile, without its model or images.
     """
-    from robustbench_rad.cli_gate import check_usage, exit_code, judge_again
+    from robustbench_rad.cli_gate import against, check_usage, exit_code, judge_again, read_baseline
 
     output = Output(json=as_json, quiet=quiet, verbose=verbose, no_color=no_color)
     machinery = {
+        "--baseline": baseline,
+        "--allow-missing-baseline": allow_missing_baseline,
         "--root": root,
         "--run-folder": run_folder,
         "--device": device,
@@ -123,7 +135,8 @@ def gate(
         raise typer.Exit(judge_again(result, profile, out, output))
     assert plan is not None  # check_usage refuses neither
     made = _read(plan, root, profile, device, workers, allow_pickle)
-    done = _audit(made, run_folder, output)
+    before = read_baseline(baseline, allow_missing=allow_missing_baseline)
+    done = _audit(made, run_folder, output, lambda result, folder: against(result, folder, baseline, before))
     _show(done, output)
     raise typer.Exit(exit_code(done.result, made, output))
 
@@ -141,13 +154,23 @@ def _read(
     return made.model_copy(update={"run": run})
 
 
-def _audit(plan: Plan, folder: Path | None, output: Output) -> Audit:
+def _audit(
+    plan: Plan,
+    folder: Path | None,
+    output: Output,
+    complete: Callable[[AuditResult, Path], AuditResult] | None = None,
+) -> Audit:
+    """Run a plan and write its reports; ``complete`` may add to the result before."""
+    from dataclasses import replace
+
     from robustbench_rad.audit import run_audit
     from robustbench_rad.cli_progress import make_progress
     from robustbench_rad.reports.writer import write_reports
 
     progress = make_progress(output.messages, quiet=output.quiet or output.json)
     done = run_audit(plan, folder=folder, progress=progress)
+    if complete is not None:
+        done = replace(done, result=complete(done.result, done.folder))
     write_reports(done.result, done.folder, plan.report.formats)
     return done
 
@@ -251,7 +274,6 @@ def init(
 
 
 app.command("check-table")(check_table)
-app.command("power")(power)
 
 
 def main() -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from robustbench_rad.cli_support import ExitCode, Output
 from robustbench_rad.errors import PlanError
 from robustbench_rad.plan import Plan
-from robustbench_rad.result import AuditResult, Verdict
+from robustbench_rad.result import AuditResult, RegressionVerdict, Verdict
+
+if TYPE_CHECKING:
+    from robustbench_rad.judging import FinishedRun
 
 
 def check_usage(plan: Path | None, result: Path | None, only_plan: Mapping[str, object], out: Path | None) -> None:
@@ -72,14 +76,51 @@ def show(result: AuditResult, folder: Path, output: Output, report: Path | None 
         print_summary(result, output.console, report)
 
 
+def read_baseline(place: Path | None, *, allow_missing: bool) -> FinishedRun | None:
+    """Read the baseline before hours of measuring; None when there is none and that is allowed.
+
+    Raises:
+        PlanError: There is none, or ``allow_missing`` without a place.
+        RunFolderError: It is no finished run.
+    """
+    from robustbench_rad.judging import FinishedRun
+
+    if place is None and allow_missing:
+        raise PlanError("gate: --allow-missing-baseline needs --baseline", hint="Name the folder it will lie in.")
+    if place is None or (allow_missing and not place.exists()):
+        return None
+    if not place.exists():
+        hint = "Name the run folder of an earlier audit, or allow its absence with --allow-missing-baseline."
+        raise PlanError(f"--baseline {place}: no such run folder", hint=hint)
+    return FinishedRun.read(place)
+
+
+def against(result: AuditResult, folder: Path, place: Path | None, baseline: FinishedRun | None) -> AuditResult:
+    """Add the comparison with the baseline, or the notice that there was none, to the result of the run in ``folder``."""
+    from robustbench_rad.judging import FinishedRun
+    from robustbench_rad.regression import compare
+
+    if place is None:
+        return result
+    if baseline is None:
+        notice = f"There is no baseline {place.name} yet: this run was recorded, not compared."
+        return result.model_copy(update={"notices": [notice, *result.notices]})
+    return result.model_copy(update={"regression": compare(FinishedRun.read(folder), baseline)})
+
+
 def exit_code(result: AuditResult, plan: Plan, output: Output) -> ExitCode:
-    """What the gate tells its caller: 0 passed, 1 failed, 3 inconclusive (0 when the plan allows it)."""
+    """What the gate tells its caller: 0 passed, 1 failed or regressed, 3 inconclusive (0 when the plan allows it)."""
     output.say(f"gate: {result.verdict}")
-    if result.verdict is Verdict.PASS:
-        return ExitCode.OK
-    if result.verdict is Verdict.FAIL:
+    regression = result.regression.verdict if result.regression else RegressionVerdict.NOT_REGRESSED
+    if result.regression:
+        output.say(f"against the baseline: {regression}")
+    if result.verdict is Verdict.FAIL or regression is RegressionVerdict.REGRESSED:
         return ExitCode.FAILED
-    if plan.inconclusive == "allow":
-        output.messages.print('warning: inconclusive, allowed by the plan (inconclusive = "allow")', markup=False)
-        return ExitCode.OK
-    return ExitCode.INCONCLUSIVE
+    open_ = {
+        "inconclusive": result.verdict is not Verdict.PASS,
+        "cannot tell": regression is not RegressionVerdict.NOT_REGRESSED,
+    }
+    for word in (word for word, is_open in open_.items() if is_open):
+        allowed = 'allowed by the plan (inconclusive = "allow")' if plan.inconclusive == "allow" else "not a pass"
+        output.messages.print(f"warning: {word}, {allowed}", markup=False)
+    return ExitCode.INCONCLUSIVE if any(open_.values()) and plan.inconclusive != "allow" else ExitCode.OK

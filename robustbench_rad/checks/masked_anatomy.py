@@ -105,6 +105,14 @@ def _rounded(masked: Floats, clean: Floats) -> Floats:
     return np.round(masked / quantum) * quantum
 
 
+def without_dust(masked: Floats, clean: Floats) -> Floats:
+    """Masked margins as they may be ranked: rounded, and all alike where hardly any of the spread is left."""
+    seen = ~np.isnan(masked) & ~np.isnan(clean)
+    if not seen.any() or float(np.std(masked[seen])) >= DUST * float(np.std(clean[seen])):
+        return _rounded(masked, clean)
+    return np.where(np.isnan(masked), np.nan, 0.0)
+
+
 def _auroc(context: JudgeContext, finding: str, margins: Floats, confidence: float) -> Estimate:
     label = usable_labels(context, finding, margins)
     return auc(label, margins, context.patients, context.n_patients, confidence=confidence)
