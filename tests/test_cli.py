@@ -248,7 +248,9 @@ def imported_by(*arguments, cwd) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["audit", "--help"], ["check-table", "--help"], ["power", "--help"], ["--version"], ["list"]], ids=" ".join
+    "arguments",
+    [["--help"], ["audit", "--help"], ["check-table", "--help"], ["power", "--help"], ["--version"], ["list"]],
+    ids=" ".join,
 )
 def test_light_commands_import_nothing_heavy(tmp_path, arguments):
     imported = imported_by(*arguments, cwd=tmp_path)
