@@ -13,6 +13,7 @@ import typer
 
 from robustbench_rad import __version__
 from robustbench_rad.cli_check_table import check_table
+from robustbench_rad.cli_power import power
 from robustbench_rad.cli_support import (
     JsonOption,
     NoColorOption,
@@ -274,6 +275,7 @@ def init(
 
 
 app.command("check-table")(check_table)
+app.command("power")(power)
 
 
 def main() -> None:
