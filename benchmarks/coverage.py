@@ -1,0 +1,245 @@
+"""Do 95 % intervals hold the truth in 95 of 100 samples, and does the gate pass a model at the margin in 5 at most?
+
+Run from a checkout; not part of any test run::
+
+    python benchmarks/coverage.py --samples 400 --output validity-tables.md
+
+Truth is known: scores are binormal, one of two labels per patient, ``images`` images of a patient whose noise has the
+stated intraclass correlation. Every cell has a seed of its own, derived from ``--seed`` and its parameters, so cells can
+be run alone and in any order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, ndtr, ndtri
+from threadpoolctl import threadpool_limits
+
+from robustbench_rad.criteria import judge
+from robustbench_rad.result import Verdict
+from robustbench_rad.statistics.agreement import cohen_kappa
+from robustbench_rad.statistics.auc import auc, auc_difference
+from robustbench_rad.statistics.calibration import calibration_line
+from robustbench_rad.statistics.calibration_error import observed_over_expected
+from robustbench_rad.statistics.estimate import Estimate, normal_quantile
+from robustbench_rad.statistics.operating_point import predictive_value_estimates
+from robustbench_rad.statistics.precision_recall import average_precision
+from robustbench_rad.statistics.proportions import paired_difference, proportion
+from robustbench_rad.statistics.selective import risk_coverage
+
+Floats = NDArray[np.float64]
+Row = list[str]
+
+AREAS = (0.7, 0.85, 0.95, 0.99)
+POSITIVES = (10, 20, 50, 100, 300, 1000)
+ICCS = (0.0, 0.3, 0.6)
+IMAGES, NEGATIVES, MOST_NEGATIVES = 3, 5, 2000
+DELTA = 0.05
+
+
+def main() -> None:
+    """Print the tables, or write them to a file."""
+    parser = argparse.ArgumentParser(description="Coverage of the intervals and wrong passes of the gate.")
+    parser.add_argument("--samples", type=int, default=400, help="samples per cell")
+    parser.add_argument("--seed", type=int, default=20260101)
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    start = time.process_time()
+    with threadpool_limits(1):
+        parts = [table(options.seed, options.samples) for table in (_areas, _drops, _others)]
+    packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy"))
+    head = f"{options.samples} samples per cell, seed {options.seed}, {packages}; "
+    text = f"{head}{(time.process_time() - start) / 60:.1f} minutes on one core.\n\n" + "\n\n".join(parts) + "\n"
+    print(text) if options.output is None else options.output.write_text(text, "utf-8")
+
+
+def _areas(seed: int, samples: int) -> str:
+    """Coverage of the AUC, with the median half-width over that of a normal interval of the true standard error."""
+    rows = []
+    for icc, positives in itertools.product(ICCS, POSITIVES):
+        row = [f"{icc:g}", str(positives)]
+        for area in AREAS:
+            row.append(_cell(_area_samples(seed, samples, area, positives, icc), area))
+        rows.append(row)
+    return _table("AUC", ["ICC", "positives", *(f"AUC {area:g}" for area in AREAS)], rows)
+
+
+def _area_samples(seed: int, samples: int, area: float, positives: int, icc: float) -> Iterator[Estimate]:
+    rng = _generator(seed, "area", area, positives, icc)
+    for _ in range(samples):
+        labels, noise, patients = _cases(rng, positives, icc)
+        yield auc(labels, noise + _distance(area) * labels, patients, int(patients.max()) + 1)
+
+
+def _drops(seed: int, samples: int) -> str:
+    """Paired drops: coverage, and how often a drop of exactly the tolerance passes."""
+    rows = []
+    for icc, positives, area in itertools.product((0.0, 0.6), (10, 20, 66, 250), (0.85, 0.95)):
+        found = list(_drop_samples(seed, samples, area, positives, icc))
+        passes = [judge(e, DELTA).verdict is Verdict.PASS for e in found]
+        rows.append(
+            [f"{icc:g}", str(positives), f"{area:g}", _cell(iter(found), DELTA), f"{100 * np.mean(passes):.1f} %"]
+        )
+    head = ["ICC", "positives", "clean AUC", "coverage (width)", "passes at the margin"]
+    return _table(f"Paired AUC drop of {DELTA:g}, correlation of the scores 0.8", head, rows)
+
+
+def _drop_samples(seed: int, samples: int, area: float, positives: int, icc: float) -> Iterator[Estimate]:
+    rng = _generator(seed, "drop", area, positives, icc)
+    for _ in range(samples):
+        labels, noise, patients = _cases(rng, positives, icc)
+        other = 0.8 * noise + 0.6 * _noise(rng, patients, icc)
+        clean, altered = noise + _distance(area) * labels, other + _distance(area - DELTA) * labels
+        yield auc_difference(labels, clean, altered, patients, int(patients.max()) + 1)
+
+
+def _others(seed: int, samples: int) -> str:
+    """Every other interval, at 66 positives (or cases, patients) and for 3 images per patient."""
+    rows = []
+    for name, (truth, make) in _estimators().items():
+        row = [name]
+        for images, icc in ((1, 0.0), (IMAGES, 0.6)):
+            rng = _generator(seed, name, images)
+            row.append(_cell((make(rng, images, icc) for _ in range(samples)), truth))
+        rows.append(row)
+    return _table("Other intervals", ["quantity", "one image per patient", f"{IMAGES} images, ICC 0.6"], rows)
+
+
+def _estimators() -> dict[str, tuple[float, Callable[[np.random.Generator, int, float], Estimate]]]:
+    """Name → truth, and an estimate of one sample."""
+    ppv = 0.85 * 0.03 / (0.85 * 0.03 + 0.1 * 0.97)
+    agree, share = 0.85**2 + 0.15**2, 0.3 * 0.85 + 0.7 * 0.15
+    chance = share**2 + (1 - share) ** 2
+    return {
+        "sensitivity 0.85, 66 positives": (0.85, lambda g, m, c: _rates(g, 66, m, c)[0]),
+        "sensitivity 0.97, 66 positives": (0.97, lambda g, m, c: _rates(g, 66, m, c, 0.97)[0]),
+        "sensitivity drop 0.10, 66 positives": (0.10, _sensitivity_drop),
+        "PPV at prevalence 0.03, 66 positives": (
+            ppv,
+            lambda g, m, c: predictive_value_estimates(*_rates(g, 66, m, c), 0.03)[0],
+        ),
+        "average precision, 66 of 396": (_TRUE_AP, lambda g, m, c: _precision(g, 66, m, c)),
+        "average precision, 20 of 120": (_TRUE_AP, lambda g, m, c: _precision(g, 20, m, c)),
+        "calibration slope, 400 cases": (1.0, lambda g, m, c: _calibration(g, 400, m)[0]),
+        "observed / expected, 400 cases": (1.0, lambda g, m, c: _calibration(g, 400, m)[1]),
+        "Cohen's kappa, 60 patients": ((agree - chance) / (1 - chance), lambda g, m, c: _kappa(g, m)),
+        "area under risk-coverage, 300 patients": (_TRUE_AURC, lambda g, m, c: _referral(g, 300, m)),
+    }
+
+
+def _rates(
+    rng: np.random.Generator, positives: int, images: int, icc: float, sensitivity: float = 0.85
+) -> tuple[Estimate, Estimate]:
+    """Sensitivity as said and specificity 0.9; the noise of a patient's images is correlated."""
+    labels, noise, patients = _cases(rng, positives, icc, images)
+    called = np.where(labels == 1, noise < ndtri(sensitivity), noise > ndtri(0.9))
+    right, count = called == (labels == 1), int(patients.max()) + 1
+    return tuple(proportion(right, labels == label, patients, count) for label in (1, 0))  # type: ignore[return-value]
+
+
+def _sensitivity_drop(rng: np.random.Generator, images: int, icc: float) -> Estimate:
+    labels, noise, patients = _cases(rng, 66, icc, images)
+    other = 0.8 * noise + 0.6 * _noise(rng, patients, icc)
+    pair = noise < ndtri(0.85), other < ndtri(0.75)
+    return paired_difference(*pair, labels == 1, patients, int(patients.max()) + 1)
+
+
+def _precision(rng: np.random.Generator, positives: int, images: int, icc: float) -> Estimate:
+    labels, noise, patients = _cases(rng, positives, icc, images)
+    scores, count = noise + _distance(0.85) * labels, int(patients.max()) + 1
+    return average_precision(labels, scores, patients, count, seed=int(rng.integers(2**31)), draws=200).estimate
+
+
+def _calibration(rng: np.random.Generator, cases: int, images: int) -> tuple[Estimate, Estimate]:
+    """A calibrated model; a patient's images are the same."""
+    logits = rng.normal(size=cases) - 1.5
+    labels = (rng.random(cases) < expit(logits)).astype(float)
+    data = np.repeat(labels, images), np.repeat(logits, images), np.repeat(np.arange(cases), images)
+    slope = calibration_line(data[0], data[1], data[2], cases)[1]
+    return slope, observed_over_expected(data[0], expit(data[1]), data[2], cases)
+
+
+def _kappa(rng: np.random.Generator, images: int) -> Estimate:
+    truth = np.repeat(rng.random(60) < 0.3, images)
+    first, second = (truth ^ np.repeat(rng.random(60) < 0.15, images) for _ in range(2))
+    return cohen_kappa(first, second, np.repeat(np.arange(60), images), 60)
+
+
+def _referral(rng: np.random.Generator, patients: int, images: int) -> Estimate:
+    sure = np.abs(rng.normal(size=patients) * 2)
+    wrong = (rng.random(patients) < 0.4 * np.exp(-sure)).astype(float)
+    rows = np.repeat(np.arange(patients), images)
+    return risk_coverage(wrong[rows], sure[rows], rows, patients).area
+
+
+def _large_precision() -> float:
+    """Average precision of the whole population at a prevalence of 1/6, by quadrature."""
+    at = np.linspace(-8, 10, 200_001)
+    distance = _distance(0.85)
+    found, called = 1 - ndtr(at - distance), 5 * (1 - ndtr(at))
+    density = np.exp(-((at - distance) ** 2) / 2) / np.sqrt(2 * np.pi)
+    precision = found / np.maximum(found + called, 1e-300)
+    return float(np.trapezoid(precision * density, at))
+
+
+def _large_area() -> float:
+    """Area under risk-coverage of the whole population: mean of the risk at the place of a random case."""
+    sure = np.linspace(1e-9, 16, 400_001)
+    density = np.exp(-((sure / 2) ** 2) / 2) / np.sqrt(2 * np.pi)
+    step = sure[1] - sure[0]
+    kept = np.cumsum(density[::-1])[::-1] * step
+    wrong = np.cumsum((0.4 * np.exp(-sure) * density)[::-1])[::-1] * step
+    return float((wrong / np.maximum(kept, 1e-300) * density).sum() * step)
+
+
+def _cases(
+    rng: np.random.Generator, positives: int, icc: float, images: int = IMAGES
+) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    """Labels, noise and patients: one image per patient at ICC 0, else ``images`` images of fewer patients."""
+    images = 1 if icc == 0 else images
+    counts = [max(round(n / images), 2) for n in (positives, min(NEGATIVES * positives, MOST_NEGATIVES))]
+    labels = np.repeat([1.0, 0.0], [count * images for count in counts])
+    patients = np.repeat(np.arange(sum(counts)), images)
+    return labels, _noise(rng, patients, icc), patients
+
+
+def _noise(rng: np.random.Generator, patients: NDArray[np.int64], icc: float) -> Floats:
+    own = rng.normal(size=int(patients.max()) + 1)[patients]
+    return np.asarray(np.sqrt(icc) * own + np.sqrt(1 - icc) * rng.normal(size=len(patients)), dtype=np.float64)
+
+
+def _distance(area: float) -> float:
+    return float(ndtri(area) * np.sqrt(2))
+
+
+def _cell(found: Iterator[Estimate], truth: float) -> str:
+    """Coverage in percent, and the mean half-width over that of a normal interval of the true standard error."""
+    table = np.array([(e.value, e.lower, e.upper) for e in found])
+    held = (table[:, 1] <= truth + 1e-12) & (truth - 1e-12 <= table[:, 2])
+    ideal = normal_quantile(0.95) * float(np.std(table[:, 0]))
+    width = float(np.mean(table[:, 2] - table[:, 1])) / 2 / ideal if ideal > 0 else float("nan")
+    return f"{100 * held.mean():.1f} ({width:.2f})"
+
+
+def _generator(seed: int, *place: object) -> np.random.Generator:
+    return np.random.default_rng([seed, zlib.crc32(repr(place).encode())])
+
+
+def _table(title: str, head: Row, rows: list[Row]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return f"### {title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+_TRUE_AP, _TRUE_AURC = _large_precision(), _large_area()
+
+if __name__ == "__main__":
+    main()
