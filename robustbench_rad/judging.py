@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_rad.assembly import finding_summaries
+from robustbench_rad.assembly import certifiable, finding_summaries
 from robustbench_rad.checks.context import JudgeContext
 from robustbench_rad.errors import RunFolderError
 from robustbench_rad.judgement import judge_audit
@@ -141,6 +141,7 @@ class JudgingRecord:
         judgement = judge_audit(
             context, profile, errors=served.missing, partial=served.partial, preflight=list(self.preflight)
         )
+        findings = finding_summaries(self.plan, context)
         return AuditResult(
             title=self.plan.title,
             verdict=judgement.verdict,
@@ -148,10 +149,11 @@ class JudgingRecord:
             model=self.model,
             data=self.data,
             preflight=list(self.preflight),
-            findings=finding_summaries(self.plan, context),
+            findings=findings,
             criteria=[item.criterion for item in judgement.judged],
             curves=judgement.curves,
             tables=judgement.tables,
+            certifiable=certifiable(profile, context, findings),
             score=judgement.score,
             notices=judgement.notices,
             plan=self.plan.effective(),
