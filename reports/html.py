@@ -11,6 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from robustbench_rad.reports import _format, _words
+from robustbench_rad.reports._certify import certify_views
 from robustbench_rad.reports._page import domain_views, safe
 from robustbench_rad.result import AuditResult, Criterion, Regression, Verdict
 
@@ -35,6 +36,9 @@ def render_html(result: AuditResult) -> str:
             interval_words=_confidence(result),
             needed=_needed(result.criteria),
             hashes=_hashes(result),
+            certify=certify_views(result.certifiable),
+            supposed=[item for item in result.certifiable if not item.subgroup],
+            certifiable_comparisons=max([item.comparisons for item in result.certifiable], default=1),
             regression=_regression(result.regression),
             plan=_plan(result.plan),
         )

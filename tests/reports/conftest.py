@@ -13,6 +13,7 @@ from PIL import Image
 
 from robustbench_rad.result import (
     AuditResult,
+    Certifiable,
     Cost,
     Criterion,
     Curve,
@@ -50,6 +51,7 @@ def build_result(names: tuple[str, str, str] = FINDINGS, **changes: Any) -> Audi
         "criteria": _criteria(names),
         "curves": _curves(names),
         "tables": _tables(),
+        "certifiable": _certifiable(names),
         "pictures": [
             Picture(
                 check="attack.pgd-linf",
@@ -281,6 +283,31 @@ def _curve(
         for level, value in zip(levels, values, strict=True)
     ]
     return Curve(check=check, domain=domain, finding=name, metric=metric, clean=interval(clean, half), points=points)
+
+
+def _certifiable(names: tuple[str, str, str]) -> list[Certifiable]:
+    numbers = {
+        "comparisons": 27,
+        "auroc": 0.91,
+        "sensitivity": 0.86,
+        "auroc_tolerance": 0.05,
+        "sensitivity_tolerance": 0.1,
+    }
+    few = {"auroc_drop": None, "auroc_drop_joint": None, "auroc_gap": None, "auroc_needed": None}
+    rows = []
+    for name, positives in zip(names, (212, 380, 4), strict=True):
+        some = {
+            "auroc_drop": 3 / positives,
+            "auroc_drop_joint": 4.3 / positives,
+            "auroc_gap": 9 / positives,
+            "auroc_needed": 104,
+        }
+        sensitivity = {"sensitivity_drop": 0.06, "sensitivity_drop_joint": 0.112, "sensitivity_gap": 0.13}
+        for subgroup in ("", "scanner Alpha"):
+            counts = {"positives": positives, "negatives": 1000, "patients": 900}
+            parts = numbers | counts | (some if positives > 10 else few) | sensitivity | {"sensitivity_needed": 217}
+            rows.append(Certifiable.model_validate({"finding": name, "subgroup": subgroup, **parts}))
+    return rows
 
 
 def _tables() -> list[Table]:
