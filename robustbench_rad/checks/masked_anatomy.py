@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from robustbench_rad.checks.comparisons import Comparison, interval, judge_jointly
+from robustbench_rad.checks.comparisons import Comparison, interval, judge_jointly, try_interval
 from robustbench_rad.checks.context import CheckOutcome, Floats, JudgeContext
 from robustbench_rad.checks.metrics import usable_labels
 from robustbench_rad.errors import StatisticsError
@@ -20,6 +20,7 @@ from robustbench_rad.profile import CheckSpec
 from robustbench_rad.result import Table
 from robustbench_rad.statistics.auc import auc
 from robustbench_rad.statistics.estimate import Estimate
+from robustbench_rad.statistics.means import spread_ratio
 
 FILLS = ("atlas-mean", "atlas-blur", "atlas-donor")
 SHAPE = "shape-only"
@@ -35,7 +36,7 @@ class Reading:
     fill: str
     auroc: Estimate
     reference: float
-    spread: float
+    spread: Estimate
 
     @property
     def harm(self) -> Estimate:
@@ -43,7 +44,7 @@ class Reading:
         harm = replace(
             self.auroc.affine(offset=-self.reference), method=f"{self.auroc.method}; minus {self.reference:.3f}"
         )
-        if self.spread < DUST:  # nothing is left of the score, whatever order the dust is in
+        if self.spread.upper < DUST:  # nothing is left of the score, whatever order the dust is in
             return replace(harm, value=0.0, lower=min(harm.lower, 0.0), upper=0.0, influence=None)
         return harm
 
@@ -74,8 +75,9 @@ def _harm(context: JudgeContext, check: CheckSpec, finding: str, confidence: flo
     harm, tolerance = middle.harm, check.delta("")
     # The upper bound that two of three fills keep may belong to another fill than the lower bound that two exceed.
     harm = replace(harm, upper=sorted(reading.harm.upper for reading in readings)[1])
-    if harm.lower > tolerance and sorted(reading.spread for reading in readings)[1] < USE:
-        # The order is kept but hardly any spread: too small a use to fail on, too clear to pass.
+    if harm.lower > tolerance and sorted(reading.spread.lower for reading in readings)[1] < USE:
+        # The order is kept, but it is not shown that more than hardly any spread is: too small a use to fail on, too
+        # clear to pass.
         harm = replace(harm, lower=tolerance)
     return replace(harm, lower=min(harm.lower, harm.value), upper=max(harm.upper, harm.value))
 
@@ -83,12 +85,11 @@ def _harm(context: JudgeContext, check: CheckSpec, finding: str, confidence: flo
 def _reading(context: JudgeContext, condition: str, fill: str, finding: str, confidence: float) -> Reading:
     masked = context.altered(condition, fill, finding)
     clean = context.clean(finding)
-    seen = ~np.isnan(masked) & ~np.isnan(clean)
     return Reading(
         fill=fill,
         auroc=_auroc(context, finding, _rounded(masked, clean), confidence),
         reference=max(0.5, _shape_upper(context, condition, finding, confidence)),
-        spread=float(np.std(masked[seen]) / max(float(np.std(clean[seen])), 1e-12)),
+        spread=spread_ratio(masked, clean, context.patients, context.n_patients, confidence=confidence),
     )
 
 
@@ -127,10 +128,10 @@ def _table(context: JudgeContext, check: CheckSpec) -> Table:
         check=check.id,
         domain=check.domain,
         title="What is left without the anatomy",
-        columns=["finding", "image", "cases", "AUROC", "lower", "upper", "retained spread"],
+        columns=["finding", "image", "cases", "AUROC", "lower", "upper", "retained spread", "from", "to"],
         rows=rows,
         note="Retained spread: SD of the margins on these images over SD on clean images. An AUROC well above 0.5 with a "
-        "spread below 0.02 is dust. The audit sees only shortcuts that go with the label in these cases.",
+        "spread wholly below 0.02 is dust. The audit sees only shortcuts that go with the label in these cases.",
     )
 
 
@@ -138,10 +139,10 @@ def _row(context: JudgeContext, condition: str, level: str, finding: str) -> lis
     margins = context.margins(condition, level, finding)
     known = np.isfinite(margins)
     if not known.any():
-        return [0, None, None, None, None]
+        return [0, *[None] * 6]
     try:
         shown = interval(_auroc(context, finding, _rounded(margins, context.clean(finding)), context.confidence))
     except StatisticsError:
-        return [int(known.sum()), None, None, None, None]
-    spread = float(np.std(margins[known]) / max(float(np.std(context.clean(finding)[known])), 1e-12))
-    return [int(known.sum()), shown.estimate, shown.lower, shown.upper, spread]
+        return [int(known.sum()), *[None] * 6]
+    kept = try_interval(partial(spread_ratio, margins, context.clean(finding), context.patients, context.n_patients))
+    return [int(known.sum()), shown.estimate, shown.lower, shown.upper, kept.estimate, kept.lower, kept.upper]

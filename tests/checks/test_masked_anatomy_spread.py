@@ -1,0 +1,51 @@
+"""Masked anatomy reads the retained spread with its interval: neither dust nor use is told from a point estimate."""
+
+import numpy as np
+import pytest
+
+from robustbench_rad.checks import masked_anatomy
+from robustbench_rad.checks.context import JudgeContext
+from robustbench_rad.profile import _spec
+from robustbench_rad.result import Verdict
+from robustbench_rad.scores import Column, ScoreTable
+
+N = 600
+RNG = np.random.default_rng(0)
+LABEL = np.tile([1.0, 0.0], N // 2)
+CLEAN = 3 * (LABEL - 0.5) + RNG.normal(size=N)
+MASKED = 3 * (LABEL - 0.5) + RNG.normal(size=N)  # as telling as the clean score, from other noise
+
+
+def judged(retained):
+    """The criterion for fills that retain this share of the spread, and order the cases well."""
+    masked = MASKED * retained * CLEAN.std() / MASKED.std()
+    columns = {("clean", ""): CLEAN} | {(CHECK.id, fill): masked for fill in masked_anatomy.FILLS}
+    context = JudgeContext(
+        scores=ScoreTable(
+            cases=tuple(map(str, range(N))),
+            columns={Column(condition=c, level=v, finding="f"): m.astype(np.float32) for (c, v), m in columns.items()},
+            quantities={},
+        ),
+        findings=("f",),
+        labels=LABEL[:, None],
+        patients=np.arange(N),
+    )
+    (item,) = masked_anatomy.judge(context, CHECK).judged
+    return item.criterion
+
+
+CHECK = _spec("shortcut.masked-anatomy", {}, profiled=True, enabled=True)
+
+
+@pytest.mark.parametrize(
+    ("retained", "verdict"),
+    [
+        (0.010, Verdict.PASS),
+        (0.0198, Verdict.INCONCLUSIVE),  # dust by its estimate, perhaps more by its interval
+        (0.05, Verdict.INCONCLUSIVE),
+        (0.102, Verdict.INCONCLUSIVE),  # a use by its estimate, perhaps less by its interval
+        (0.20, Verdict.FAIL),
+    ],
+)
+def test_the_interval_of_the_spread_decides(retained, verdict):
+    assert judged(retained).verdict is verdict
