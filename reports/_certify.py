@@ -30,11 +30,6 @@ class CertifyRow:
     tolerance: float | None
     needed: int | None
 
-    @property
-    def enough(self) -> bool:
-        """Whether a drop of the size of the tolerance would show."""
-        return self.joint is not None and self.tolerance is not None and self.joint <= self.tolerance
-
 
 @dataclass(frozen=True, kw_only=True)
 class CertifyView:

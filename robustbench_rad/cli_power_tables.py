@@ -18,7 +18,7 @@ def waterfall_table(steps: Iterable[Step], findings: Sequence[str]) -> Table:
     """Cases, patients and positives after each filter."""
     table = _new("Who is left", "filter")
     for name in ("cases", "kept", "patients", *(f"{plain(finding, 24)} +" for finding in findings)):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for step in steps:
         positives = [count(value) for value in step.positives]
         table.add_row(_words(step.name), count(step.cases), percent(step.share), count(step.patients), *positives)

@@ -230,3 +230,22 @@ def test_a_bare_manifest_names_its_labels(tmp_path):
         table_of_manifest(path, [], "")
     with pytest.raises(DataError, match=r"'sex'.*expected labels 1, 0"):
         table_of_manifest(path, ["sex"], "")
+
+
+def test_an_audit_says_what_its_cases_can_certify(workshop):
+    """36 films of 30 patients: 24 with one film, 6 with two of the same label; scanners A and B, half each."""
+    from robustbench_rad.audit import run_audit
+    from robustbench_rad.plan import read_plan
+
+    result = run_audit(read_plan(workshop / "plan.toml"), folder=workshop / "run").result
+    rows = {row.subgroup: row for row in result.certifiable}
+    assert list(rows) == ["", "scanner A", "scanner B"]
+    assert (rows[""].positives, rows[""].negatives, rows[""].patients) == (18, 18, 30)
+    assert (rows["scanner A"].positives, rows["scanner B"].positives) == (9, 9)
+    assert rows[""].comparisons == 6
+    assert (rows[""].auroc_tolerance, rows[""].sensitivity_tolerance) == (0.05, 0.10)
+    assert rows[""].auroc == min(result.findings[0].auroc.estimate, 0.99)
+    # Three of the fifteen positive patients have two films: m = (12 + 3 * 4) / 18.
+    size = 18 / (1 + (24 / 18 - 1) * 0.3)
+    expected = detectable((size, size), (size, size), Assumptions(auroc=rows[""].auroc))
+    assert rows[""].auroc_drop == pytest.approx(expected["auroc_drop"])
