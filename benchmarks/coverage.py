@@ -34,7 +34,7 @@ from robustbench_rad.statistics.estimate import Estimate, normal_quantile
 from robustbench_rad.statistics.operating_point import predictive_value_estimates
 from robustbench_rad.statistics.precision_recall import average_precision
 from robustbench_rad.statistics.proportions import paired_difference, proportion
-from robustbench_rad.statistics.selective import risk_coverage
+from robustbench_rad.statistics.selective import RiskCoverage, risk_coverage
 
 Floats = NDArray[np.float64]
 Row = list[str]
@@ -55,7 +55,7 @@ def main() -> None:
     options = parser.parse_args()
     start = time.process_time()
     with threadpool_limits(1):
-        parts = [table(options.seed, options.samples) for table in (_areas, _drops, _others)]
+        parts = [table(options.seed, options.samples) for table in (_areas, _drops, _verdicts, _others)]
     packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy"))
     head = f"{options.samples} samples per cell, seed {options.seed}, {packages}; "
     text = f"{head}{(time.process_time() - start) / 60:.1f} minutes on one core.\n\n" + "\n\n".join(parts) + "\n"
@@ -84,7 +84,7 @@ def _drops(seed: int, samples: int) -> str:
     """Paired drops: coverage, and how often a drop of exactly the tolerance passes."""
     rows = []
     for icc, positives, area in itertools.product((0.0, 0.6), (10, 20, 66, 250), (0.85, 0.95)):
-        found = list(_drop_samples(seed, samples, area, positives, icc))
+        found = list(_drop_samples(seed, samples, area, DELTA, positives, icc))
         passes = [judge(e, DELTA).verdict is Verdict.PASS for e in found]
         rows.append(
             [f"{icc:g}", str(positives), f"{area:g}", _cell(iter(found), DELTA), f"{100 * np.mean(passes):.1f} %"]
@@ -93,12 +93,27 @@ def _drops(seed: int, samples: int) -> str:
     return _table(f"Paired AUC drop of {DELTA:g}, correlation of the scores 0.8", head, rows)
 
 
-def _drop_samples(seed: int, samples: int, area: float, positives: int, icc: float) -> Iterator[Estimate]:
-    rng = _generator(seed, "drop", area, positives, icc)
+def _verdicts(seed: int, samples: int) -> str:
+    """What the gate says of paired drops of known size."""
+    rows = []
+    for positives in (66, 250, 425):
+        row = [str(positives)]
+        for drop in (0.0, 0.02, 0.05, 0.08, 0.12):
+            found = _drop_samples(seed, samples // 2, 0.85, drop, positives, 0.0)
+            said = [judge(e, DELTA).verdict for e in found]
+            shares = [said.count(v) / len(said) for v in (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL)]
+            row.append(" / ".join(f"{100 * share:.0f}" for share in shares))
+        rows.append(row)
+    head = ["positives", *(f"true drop {drop:g}" for drop in (0.0, 0.02, 0.05, 0.08, 0.12))]
+    return _table(f"Pass / inconclusive / fail, in percent, at a tolerance of {DELTA:g}; clean AUC 0.85", head, rows)
+
+
+def _drop_samples(seed: int, samples: int, area: float, drop: float, positives: int, icc: float) -> Iterator[Estimate]:
+    rng = _generator(seed, "drop", area, drop, positives, icc)
     for _ in range(samples):
         labels, noise, patients = _cases(rng, positives, icc)
         other = 0.8 * noise + 0.6 * _noise(rng, patients, icc)
-        clean, altered = noise + _distance(area) * labels, other + _distance(area - DELTA) * labels
+        clean, altered = noise + _distance(area) * labels, other + _distance(area - drop) * labels
         yield auc_difference(labels, clean, altered, patients, int(patients.max()) + 1)
 
 
@@ -132,7 +147,8 @@ def _estimators() -> dict[str, tuple[float, Callable[[np.random.Generator, int, 
         "calibration slope, 400 cases": (1.0, lambda g, m, c: _calibration(g, 400, m)[0]),
         "observed / expected, 400 cases": (1.0, lambda g, m, c: _calibration(g, 400, m)[1]),
         "Cohen's kappa, 60 patients": ((agree - chance) / (1 - chance), lambda g, m, c: _kappa(g, m)),
-        "area under risk-coverage, 300 patients": (_TRUE_AURC, lambda g, m, c: _referral(g, 300, m)),
+        "area under risk-coverage, 300 patients": (_TRUE_AURC[0], lambda g, m, c: _referral(g, 300, m).area),
+        "its excess, 300 patients": (_TRUE_AURC[1], lambda g, m, c: _referral(g, 300, m).excess),
     }
 
 
@@ -174,11 +190,11 @@ def _kappa(rng: np.random.Generator, images: int) -> Estimate:
     return cohen_kappa(first, second, np.repeat(np.arange(60), images), 60)
 
 
-def _referral(rng: np.random.Generator, patients: int, images: int) -> Estimate:
+def _referral(rng: np.random.Generator, patients: int, images: int) -> RiskCoverage:
     sure = np.abs(rng.normal(size=patients) * 2)
     wrong = (rng.random(patients) < 0.4 * np.exp(-sure)).astype(float)
     rows = np.repeat(np.arange(patients), images)
-    return risk_coverage(wrong[rows], sure[rows], rows, patients).area
+    return risk_coverage(wrong[rows], sure[rows], rows, patients)
 
 
 def _large_precision() -> float:
@@ -191,14 +207,16 @@ def _large_precision() -> float:
     return float(np.trapezoid(precision * density, at))
 
 
-def _large_area() -> float:
-    """Area under risk-coverage of the whole population: mean of the risk at the place of a random case."""
+def _large_area() -> tuple[float, float]:
+    """Area under risk-coverage of the whole population, the mean risk at the place of a random case; and its excess."""
     sure = np.linspace(1e-9, 16, 400_001)
     density = np.exp(-((sure / 2) ** 2) / 2) / np.sqrt(2 * np.pi)
     step = sure[1] - sure[0]
     kept = np.cumsum(density[::-1])[::-1] * step
     wrong = np.cumsum((0.4 * np.exp(-sure) * density)[::-1])[::-1] * step
-    return float((wrong / np.maximum(kept, 1e-300) * density).sum() * step)
+    area = float((wrong / np.maximum(kept, 1e-300) * density).sum() / density.sum())
+    rate = float(wrong[0] / kept[0])
+    return area, area - rate - (1 - rate) * float(np.log(1 - rate))
 
 
 def _cases(

@@ -62,8 +62,9 @@ def risk_coverage(
     """Risk-coverage curve with its area and the excess over the ideal, in one sort.
 
     ``AURC = 1/n sum_k R_k``, R_k the error rate of the k most certain cases; ideal: ``1/n sum_k max(0, 1 - (n - E)/k)``
-    with E errors. Clustered by the derivatives in the weight of each case, Student quantile. Without any error the upper
-    limit is the area of errors that come first, at their Clopper-Pearson bound.
+    with E errors. Clustered by the derivatives in the weight of each case, Student quantile on the patients with an error
+    or with none, the fewer; the area, which is skewed, on the log scale. Without any error the upper limit is the area of
+    errors that come first, at their Clopper-Pearson bound.
 
     Args:
         errors: ``(N,)`` 1 wrong, 0 right, NaN unknown (ignored).
@@ -95,26 +96,31 @@ def risk_coverage(
     ideal = float(np.maximum(0.0, 1 - (1 - rate) * len(mean) / place).mean())
     ideal_slope = -np.log(max(1 - rate, 1 / len(mean))) * (wrong[order] - rate)
     bound = _bound_without_errors(wrong, patient, confidence) if rate == 0 else None
+    degrees = min(count_patients(patient[wrong == outcome]) for outcome in (0.0, 1.0)) - 1
 
-    def estimate(value: float, derivative: Floats) -> Estimate:
+    def estimate(value: float, derivative: Floats, *, skewed: bool) -> Estimate:
         influence = cluster_influence((derivative - derivative.mean()) / len(mean), patient[order], n_patients)
-        half = student_quantile(confidence, count_patients(patient) - 1) * float(
-            np.sqrt(covariance(influence, influence))
-        )
+        half = student_quantile(confidence, degrees) * float(np.sqrt(covariance(influence, influence)))
+        limits, method = (value - half, value + half), "Student, clustered"
+        if skewed and value > 0:
+            factor = float(np.exp(min(half / value, 700.0)))
+            limits, method = (value / factor, value * factor), "Student, clustered, log scale"
+        if bound is not None:
+            limits, method = (0.0, bound), "Clopper-Pearson, errors first"
         return Estimate(
             value=value,
-            lower=max(value - half, 0.0) if bound is None else 0.0,
-            upper=min(value + half, 1.0) if bound is None else bound,
+            lower=max(limits[0], 0.0),
+            upper=min(limits[1], 1.0),
             confidence=confidence,
-            method="Student, clustered" if bound is None else "Clopper-Pearson, errors first",
+            method=method,
             influence=influence,
         )
 
     return RiskCoverage(
         coverage=place / len(mean),
         risk=np.asarray(risk, dtype=np.float64),
-        area=estimate(area, slope),
-        excess=estimate(max(area - ideal, 0.0), slope - ideal_slope),
+        area=estimate(area, slope, skewed=True),
+        excess=estimate(max(area - ideal, 0.0), slope - ideal_slope, skewed=False),
     )
 
 
