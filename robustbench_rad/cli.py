@@ -14,6 +14,7 @@ import typer
 from robustbench_rad import __version__
 from robustbench_rad.cli_check_table import check_table
 from robustbench_rad.cli_power import power
+from robustbench_rad.cli_profile import profile_app
 from robustbench_rad.cli_support import (
     JsonOption,
     NoColorOption,
@@ -274,6 +275,7 @@ def init(
     output.console.print(f"wrote {plan}; look at it, then run: robustbench-rad audit {plan}", markup=False)
 
 
+app.add_typer(profile_app, name="profile")
 app.command("check-table")(check_table)
 app.command("power")(power)
 

@@ -6,6 +6,7 @@ level that was not run is missing, and then a check may fail by the others but n
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -13,9 +14,9 @@ from typing import Any, Self
 
 from robustbench_rad.checks import defaults
 from robustbench_rad.conditions import Condition, Level
-from robustbench_rad.errors import PlanError
+from robustbench_rad.errors import PlanError, suggestion
 from robustbench_rad.plan import Plan
-from robustbench_rad.profile import Profile
+from robustbench_rad.profile import CheckSpec, Profile
 from robustbench_rad.registry import entry
 from robustbench_rad.result import Domain
 
@@ -109,8 +110,19 @@ def make_conditions(plan: Plan, profile: Profile) -> tuple[Condition, ...]:
             given = {name: value for name, value in layer.items() if value is not None}
             made.append(entry(check.id).load().from_options({**check.options, **given}))
         elif check.options and not defaults(check.id).condition:
-            raise PlanError(f"[checks.{check.id!r}]: this check has no options, got {', '.join(check.options)}")
+            _check_options(plan, check)
     return tuple(made)
+
+
+def _check_options(plan: Plan, check: CheckSpec) -> None:
+    """Refuse what a check without a condition does not know, before hours of measuring."""
+    known = defaults(check.id).options
+    for name in check.options:
+        if not known:
+            raise PlanError(f"[checks.{check.id!r}]: this check has no options, got {', '.join(check.options)}")
+        if name not in known:
+            raise PlanError(f"[checks.{check.id!r}]: unknown option {name!r}", hint=suggestion(name, known))
+    importlib.import_module(defaults(check.id).judge).check_options(plan, check.options)
 
 
 def coverage(wanted: Iterable[Measured], measured: Mapping[str, Measured]) -> Coverage:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,10 +73,16 @@ class ProfileFile(Section):
 
     name: str
     version: int
+    sha256: str | None = None
     description: str = ""
     minimum_auroc: Annotated[float, Field(ge=0.5, le=1)] = 0.7
     domains: dict[Domain, DomainSection]
     checks: dict[str, dict[str, Any]]
+
+    @property
+    def content_sha256(self) -> str:
+        """Hash of everything but the hash itself; comments and layout do not count."""
+        return digest(self.model_dump(mode="json", exclude={"sha256"}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +102,8 @@ class Profile:
 
     @property
     def measurement(self) -> dict[str, Any]:
-        """What is run: options of every check."""
-        return {check.id: dict(check.options) for check in self.checks if check.enabled}
+        """What is run: options of every condition."""
+        return {check.id: dict(check.options) for check in self.checks if check.enabled and _is_run(check)}
 
     @property
     def policy(self) -> dict[str, Any]:
@@ -108,7 +115,15 @@ class Profile:
                 check.id: [dict(check.tolerance), dict(check.critical_harm), check.critical, check.profiled]
                 for check in self.checks
             },
+            "options": {check.id: dict(check.options) for check in self.checks if check.options and not _is_run(check)},
         }
+
+
+def _is_run(check: CheckSpec) -> bool:
+    """Whether a check's options say what is measured; without a condition they say how the scores are looked at."""
+    from robustbench_rad.checks import defaults
+
+    return defaults(check.id).condition
 
 
 def read_profile(name: str, *, base: Path = Path()) -> ProfileFile:
@@ -124,6 +139,50 @@ def read_profile(name: str, *, base: Path = Path()) -> ProfileFile:
         if path.suffix != ".toml" or not path.is_file():
             raise PlanError(f"profile {name!r}: neither built in nor a file", hint=suggestion(name, BUILT_IN))
         text = path.read_text("utf-8")
+    return parse_profile(text, name)
+
+
+def parse_profile(text: str, name: str) -> ProfileFile:
+    """Read a profile from its text, and refuse one that is locked and was changed.
+
+    Raises:
+        PlanError: Not a valid profile, or not the one that was locked.
+    """
+    file = _validated(text, name)
+    if file.sha256 is not None and file.sha256 != file.content_sha256:
+        raise PlanError(
+            f"profile {name}: the profile was changed after it was locked: sha256 says {file.sha256[:12]}…, its content is "
+            f"{file.content_sha256[:12]}…",
+            hint=f"Undo the change, or agree on the new one and lock it: robustbench-rad profile lock {name}",
+        )
+    return file
+
+
+def lock_profile(text: str, name: str) -> tuple[str, str]:
+    """Write the hash of a profile's content into its text.
+
+    Args:
+        text: TOML of the profile; locked before or not.
+        name: For messages.
+
+    Returns:
+        The new text, all else as it was, and the hash.
+
+    Raises:
+        PlanError: Not a valid profile.
+    """
+    sha256 = _validated(text, name).content_sha256
+    head, bracket, tables = text.partition("\n[")
+    line = f'sha256 = "{sha256}"'
+    head, found = re.subn(r"(?m)^\s*sha256\s*=.*$", line, head, count=1)
+    if not found:
+        head = re.sub(r"(?m)^\s*version\s*=.*$", lambda match: f"{match.group()}\n{line}", head, count=1)
+    locked = head + bracket + tables
+    parse_profile(locked, name)
+    return locked, sha256
+
+
+def _validated(text: str, name: str) -> ProfileFile:
     try:
         return ProfileFile.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
@@ -162,7 +221,7 @@ def effective_profile(plan: Plan, file: ProfileFile | None = None) -> Profile:
     return Profile(
         name=file.name,
         version=file.version,
-        sha256=digest(file.model_dump(mode="json")),
+        sha256=file.content_sha256,
         minimum_auroc=file.minimum_auroc,
         weights={domain: section.weight for domain, section in file.domains.items()},
         checks=tuple(checks),
@@ -172,6 +231,15 @@ def effective_profile(plan: Plan, file: ProfileFile | None = None) -> Profile:
 def _has_meaning(id: str, modality: str) -> bool:
     known = catalogue()
     return id not in known or modality in known[id].modalities
+
+
+def check_spec(id: str, table: Mapping[str, Any]) -> CheckSpec:
+    """A check as a profile's table has it, defaults filled in.
+
+    Raises:
+        PlanError: Unknown check or key.
+    """
+    return _spec(id, table, profiled=True, enabled=True)
 
 
 def _spec(id: str, table: Mapping[str, Any], *, profiled: bool, enabled: bool) -> CheckSpec:

@@ -24,6 +24,7 @@ class CheckDefaults:
         tolerance: δ, one number or one per harm.
         critical_harm: Δ, likewise.
         condition: Whether a condition of the same id makes its images.
+        options: Options of a check without a condition; its module checks them with ``check_options(plan, options)``.
         informational: Shown, never judged: no verdict, no points, no part of any denominator.
     """
 
@@ -33,6 +34,7 @@ class CheckDefaults:
     tolerance: float | Mapping[str, float] = 0.0
     critical_harm: float | Mapping[str, float] = 1.0
     condition: bool = True
+    options: tuple[str, ...] = ()
     informational: bool = False
 
 
@@ -98,6 +100,16 @@ _OWN: dict[str, CheckDefaults] = {
         tolerance=0.05,
         critical_harm=0.20,
         condition=False,
+    ),
+    # δ as for a shift: another group of patients is no better reason to lose performance than another scanner. Δ likewise.
+    "subgroup.performance": CheckDefaults(
+        domain=Domain.SUBGROUP,
+        judge="robustbench_rad.checks.subgroup",
+        summary="Worst gap of AUROC, sensitivity and specificity between a group of patients and the rest.",
+        tolerance={"auroc": 0.05, "sensitivity": 0.10, "specificity": 0.10},
+        critical_harm={"auroc": 0.15, "sensitivity": 0.30, "specificity": 0.30},
+        condition=False,
+        options=("columns", "crossings"),
     ),
     "saliency.parameter-randomisation": CheckDefaults(
         domain=Domain.SALIENCY,

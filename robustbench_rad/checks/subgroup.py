@@ -1,0 +1,236 @@
+"""Subgroups: does the model serve one group of patients worse than the rest?
+
+Each value of a metadata column, or of two columns crossed, is set against all other cases: metric of the rest minus metric of
+the group, for AUROC and for sensitivity and specificity at the locked operating point. The worst value decides; all intervals
+hold together. A group too small to say anything is shown as *not powered*, never dropped. A column that is a risk factor
+(disease is distributed differently there by nature) is shown and not judged.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustbench_rad.checks.comparisons import Comparison, judge_jointly, missing_check, try_interval
+from robustbench_rad.checks.context import CheckOutcome, Floats, JudgeContext
+from robustbench_rad.checks.metrics import METRICS, NAMES, metric
+from robustbench_rad.conditions import Level
+from robustbench_rad.criteria import Judged
+from robustbench_rad.errors import PlanError, StatisticsError, suggestion
+from robustbench_rad.plan import Plan
+from robustbench_rad.profile import CheckSpec
+from robustbench_rad.result import Table, Verdict
+from robustbench_rad.statistics.estimate import Estimate, difference
+
+LEAST = 10  # cases of a label that a group and its rest need: below, an interval spans most of the scale
+MOST_VALUES = 20
+SIDES: Mapping[str, tuple[float, ...]] = {"auroc": (1.0, 0.0), "sensitivity": (1.0,), "specificity": (0.0,)}
+WORDS = {1.0: "positives", 0.0: "negatives"}
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grouping:
+    """One column, or two crossed.
+
+    Attributes:
+        columns: Names of the columns.
+        values: Group of each case; "" where any of the columns is missing.
+        judged: False when a risk factor is among the columns.
+    """
+
+    columns: tuple[str, ...]
+    values: tuple[str, ...]
+    judged: bool
+
+    @property
+    def name(self) -> str:
+        """As it is shown."""
+        return " × ".join(self.columns)
+
+    @property
+    def groups(self) -> list[str]:
+        """Groups with a case, sorted."""
+        return sorted(set(self.values) - {""})
+
+    def mask(self, group: str) -> Mask:
+        """Cases of one group."""
+        return np.array([value == group for value in self.values], dtype=np.bool_)
+
+    def rest(self, group: str) -> Mask:
+        """Cases of all other groups; a case without a value belongs to none."""
+        return np.array([value not in ("", group) for value in self.values], dtype=np.bool_)
+
+
+def check_options(plan: Plan, options: Mapping[str, Any]) -> None:
+    """Refuse options that the plan's metadata cannot serve.
+
+    Raises:
+        PlanError: Not lists of column names, or a column that is not declared.
+    """
+    place = "[checks.'subgroup.performance']"
+    columns, crossings = options.get("columns", []), options.get("crossings", [])
+    if not _names(columns):
+        raise PlanError(f'{place} columns: expected a list such as ["scanner"], got {columns!r}')
+    pairs = isinstance(crossings, Sequence) and not isinstance(crossings, str)
+    if not pairs or not all(_names(pair) and len(set(pair)) == len(pair) == 2 for pair in crossings):
+        raise PlanError(f'{place} crossings: expected pairs such as [["scanner", "sex"]], got {crossings!r}')
+    for name in (*columns, *(name for pair in crossings for name in pair)):
+        if name not in plan.data.metadata:
+            hint = suggestion(name, plan.data.metadata) if plan.data.metadata else "Declare it there with its role."
+            raise PlanError(f"{place}: {name!r} is not declared in [data] metadata", hint=hint)
+
+
+def _names(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
+
+
+def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
+    """Judge the worst gap of every finding, column and metric."""
+    groupings = _groupings(context, check)
+    if not groupings:
+        reason = 'no metadata column: declare one, e.g. [data] metadata = { sex = "demographic", scanner = "nuisance" }'
+        return CheckOutcome(judged=[missing_check(check, reason)])
+    comparisons = [
+        comparison
+        for grouping in groupings
+        for finding in context.findings
+        for name in METRICS
+        for comparison in _comparisons(context, grouping, finding, name)
+    ]
+    shown = {grouping.name for grouping in groupings if not grouping.judged}
+    small = {grouping.name: grouping for grouping in groupings}
+    judged = [
+        _told(context, small[item.criterion.subgroup], item, informational=item.criterion.subgroup in shown)
+        for item in judge_jointly(context, check, comparisons)
+    ]
+    return CheckOutcome(judged=judged, tables=[_table(context, check, grouping) for grouping in groupings])
+
+
+def _groupings(context: JudgeContext, check: CheckSpec) -> list[Grouping]:
+    columns = check.options.get("columns", list(context.roles))
+    return [
+        _grouping(context, tuple(names)) for names in [*([c] for c in columns), *check.options.get("crossings", [])]
+    ]
+
+
+def _grouping(context: JudgeContext, columns: tuple[str, ...]) -> Grouping:
+    rows = zip(*(context.metadata[column] for column in columns), strict=True)
+    return Grouping(
+        columns=columns,
+        values=tuple(" × ".join(row) if all(row) else "" for row in rows),
+        judged=all(context.roles[column] != "risk_factor" for column in columns),
+    )
+
+
+def _comparisons(context: JudgeContext, grouping: Grouping, finding: str, name: str) -> list[Comparison]:
+    """Every powered group against the rest; one that says why when there is none."""
+    groups = [group for group in grouping.groups if not _lacking(context, grouping, group, finding, name)]
+    base = Comparison(
+        finding=finding,
+        quantity=f"{NAMES[name]} gap, worst value against the rest",
+        harm=name,
+        subgroup=grouping.name,
+        counted="negatives" if name == "specificity" else "positives",
+        estimate=partial(_refuse, _why_none(grouping, name)),
+    )
+    if not groups or len(grouping.groups) > MOST_VALUES:
+        return [base]
+    return [
+        replace(
+            base,
+            level=Level(name=f"{group} against the rest", value=float(place), unit=""),
+            estimate=partial(_gap, context, grouping, group, finding, name),
+        )
+        for place, group in enumerate(groups)
+    ]
+
+
+def _why_none(grouping: Grouping, name: str) -> str:
+    count = len(grouping.groups)
+    if count < 2:
+        return f"{grouping.name} has {count} known value(s): two are needed"
+    if count > MOST_VALUES:
+        return f"{grouping.name} has {count} values: group them, {MOST_VALUES} at most"
+    sides = " and ".join(f"{LEAST} {WORDS[side]}" for side in SIDES[name])
+    return f"not powered: no value of {grouping.name} and its rest have {sides} each"
+
+
+def _refuse(reason: str, _confidence: float) -> Estimate:
+    raise StatisticsError(reason)
+
+
+def _gap(context: JudgeContext, grouping: Grouping, group: str, finding: str, name: str, confidence: float) -> Estimate:
+    """Metric of the rest minus metric of the group."""
+    rest = _metric(context, grouping.rest(group), finding, name, confidence)
+    return difference(rest, _metric(context, grouping.mask(group), finding, name, confidence))
+
+
+def _metric(context: JudgeContext, mask: Mask, finding: str, name: str, confidence: float) -> Estimate:
+    margins: Floats = np.where(mask, context.clean(finding), np.nan)
+    return metric(context, name, finding, margins, confidence)
+
+
+def _lacking(context: JudgeContext, grouping: Grouping, group: str, finding: str, name: str) -> str:
+    """What a group or its rest has too few of for a metric, in words; "" when it is powered."""
+    label = context.label(finding)
+    for mask, words in ((grouping.mask(group), ""), (grouping.rest(group), " in the rest")):
+        for side in SIDES[name]:
+            count = int((mask & (label == side)).sum())
+            if count < LEAST:
+                return f"{count} {WORDS[side]}{words}, {LEAST} needed"
+    return ""
+
+
+def _told(context: JudgeContext, grouping: Grouping, item: Judged, *, informational: bool) -> Judged:
+    """The criterion with the groups it could not look at; only shown where a risk factor is involved."""
+    criterion = item.criterion
+    name = next(key for key, word in NAMES.items() if criterion.quantity.startswith(word))
+    lacking = {group: _lacking(context, grouping, group, criterion.finding, name) for group in grouping.groups}
+    small = [f"{group} ({reason})" for group, reason in lacking.items() if reason]
+    reason = criterion.reason
+    if small and criterion.harm.upper is not None:
+        reason = f"{reason}; not powered: {', '.join(small)}"
+    if not informational:
+        return replace(item, criterion=criterion.model_copy(update={"reason": reason}))
+    update = {"reason": f"a risk factor, shown and not judged: {reason}", "verdict": Verdict.INFORMATIONAL}
+    return Judged(criterion=criterion.model_copy(update={**update, "needed_positives": None}), influence=None)
+
+
+def _table(context: JudgeContext, check: CheckSpec, grouping: Grouping) -> Table:
+    """Every group with its metrics and intervals, whatever its size."""
+    sizes = Counter(grouping.values)
+    rows: list[list[str | float | int | None]] = []
+    for finding in context.findings:
+        label = context.label(finding)
+        for group in [*grouping.groups, *([""] if sizes[""] else [])]:
+            mask = grouping.mask(group)
+            lacking = _lacking(context, grouping, group, finding, "auroc") if group else ""
+            numbers = [number for name in METRICS for number in _numbers(context, grouping, group, finding, name)]
+            counts = [int((mask & (label == side)).sum()) for side in (1.0, 0.0)]
+            note = f"not powered: {lacking}" if lacking else ""
+            rows.append([finding, group or "(missing)", sizes[group], *counts, *numbers, note])
+    names = [f"{NAMES[name]}{part}" for name in METRICS for part in ("", " lower", " upper")]
+    return Table(
+        check=check.id,
+        domain=check.domain,
+        title=f"Performance by {grouping.name}",
+        columns=["finding", grouping.name, "cases", "positives", "negatives", *names, "note"],
+        rows=rows,
+        note="" if grouping.judged else "A risk factor: shown, not judged.",
+    )
+
+
+def _numbers(context: JudgeContext, grouping: Grouping, group: str, finding: str, name: str) -> list[float | None]:
+    mask = grouping.mask(group)
+    label = context.label(finding)
+    if any((mask & (label == side)).sum() < LEAST for side in SIDES[name]):
+        return [None, None, None]  # an interval of so few would be read as a number
+    shown = try_interval(partial(_metric, context, mask, finding, name, context.confidence))
+    return [shown.estimate, shown.lower, shown.upper]
