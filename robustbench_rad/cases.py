@@ -65,6 +65,7 @@ class Case:
         spacing_mm: Row, column (slice, row, column for volumes) spacing, or None.
         anatomy: Boolean mask of the shape of ``image`` at native sampling, or None.
         burned_in: True when the file says that it carries burned-in annotation.
+        attributes: Whitelisted DICOM attributes of the file as text; empty for other formats.
     """
 
     record: CaseRecord
@@ -74,6 +75,7 @@ class Case:
     spacing_mm: tuple[float, ...] | None = None
     anatomy: Tensor | None = None
     burned_in: bool = False
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Reader(Protocol):
@@ -182,6 +184,7 @@ class CaseTable:
             spacing_mm=record.spacing_mm or image.spacing_mm,
             anatomy=self._anatomy(record, pixels, image),
             burned_in=image.burned_in,
+            attributes=image.attributes,
         )
 
     def _anatomy(self, record: CaseRecord, pixels: Tensor, image: PhysicalImage) -> Tensor | None:

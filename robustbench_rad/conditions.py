@@ -79,6 +79,7 @@ class Batch:
         stored_bits: Bit depth of the stored image, for rounding.
         clean_margins: ``(N, K)`` margins of the unaltered images, or None before they are known.
         metadata: N mappings of metadata columns.
+        attributes: N mappings of whitelisted DICOM attributes, declared in the plan or not; empty for other formats.
     """
 
     images: Tensor
@@ -94,6 +95,7 @@ class Batch:
     stored_bits: int = 8
     clean_margins: Tensor | None = None
     metadata: tuple[Mapping[str, str], ...] = ()
+    attributes: tuple[Mapping[str, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.case_ids)
@@ -116,6 +118,7 @@ class Batch:
             patient_ids=tuple(self.patient_ids[row] for row in rows),
             seeds=tuple(self.seeds[row] for row in rows),
             metadata=tuple(self.metadata[row] for row in rows) if self.metadata else (),
+            attributes=tuple(self.attributes[row] for row in rows) if self.attributes else (),
             **tensors,
         )
 

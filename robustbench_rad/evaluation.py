@@ -79,6 +79,7 @@ class Evaluator:
             anatomy=None if anatomy is None else anatomy.to(device),
             stored_bits=cases[0].stored_bits,
             metadata=tuple(case.record.metadata for case in cases),
+            attributes=tuple(case.attributes for case in cases),
         )
 
     def chunk(self, cases: Sequence[Case]) -> Chunk:
