@@ -61,7 +61,8 @@ def _audit(kind: Kind, folder: Path, cases: int, weights: Path | None, output: O
 
 
 def _compare(results: dict[str, AuditResult], folder: Path, console: Console) -> None:
-    checks = list(dict.fromkeys(criterion.check for result in results.values() for criterion in result.criteria))
+    judged = [c for result in results.values() for c in result.criteria if c.verdict is not Verdict.INFORMATIONAL]
+    checks = list(dict.fromkeys(criterion.check for criterion in judged))
     table = Table(title="The two classifiers side by side", title_justify="left", box=None, header_style="bold")
     table.add_column("check")
     for kind in results:
