@@ -63,8 +63,8 @@ def risk_coverage(
 
     ``AURC = 1/n sum_k R_k``, R_k the error rate of the k most certain cases; ideal: ``1/n sum_k max(0, 1 - (n - E)/k)``
     with E errors. Clustered by the derivatives in the weight of each case, Student quantile on the patients with an error
-    or with none, the fewer; the area, which is skewed, on the log scale. Without any error the upper limit is the area of
-    errors that come first, at their Clopper-Pearson bound.
+    or with none, the fewer. Both are skewed: log scale, but for an excess that is not clear of 0. Without any error the
+    upper limit is the area of errors that come first, at their Clopper-Pearson bound.
 
     Args:
         errors: ``(N,)`` 1 wrong, 0 right, NaN unknown (ignored).
@@ -102,7 +102,7 @@ def risk_coverage(
         influence = cluster_influence((derivative - derivative.mean()) / len(mean), patient[order], n_patients)
         half = student_quantile(confidence, degrees) * float(np.sqrt(covariance(influence, influence)))
         limits, method = (value - half, value + half), "Student, clustered"
-        if skewed and value > 0:
+        if half < value or (skewed and value > 0):
             factor = float(np.exp(min(half / value, 700.0)))
             limits, method = (value / factor, value * factor), "Student, clustered, log scale"
         if bound is not None:
