@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from importlib import metadata
@@ -16,6 +17,7 @@ import numpy as np
 from robustbench_rad.checks.comparisons import try_interval
 from robustbench_rad.checks.context import JudgeContext
 from robustbench_rad.checks.metrics import metric
+from robustbench_rad.conditions import Level
 from robustbench_rad.plan import Plan
 from robustbench_rad.planning import Assumptions, certify, shift_comparisons, shift_tolerance
 from robustbench_rad.planning_counts import CountTable
@@ -55,6 +57,24 @@ def shareable_plan(plan: Plan) -> dict[str, Any]:
 
     found: dict[str, Any] = shared(plan.effective())
     return found
+
+
+def with_physical_units(plan: Plan, levels: Mapping[str, tuple[Level, ...]]) -> dict[str, tuple[Level, ...]]:
+    """Levels given as a share of the display range, with what that is in HU or in grey levels of the stored image."""
+    section = plan.model.input
+
+    def physical(level: Level) -> Level:
+        if level.unit != "of display range":
+            return level
+        if section.window_hu is not None:
+            width = section.window_hu[1] - section.window_hu[0]
+            return replace(level, unit=f"of display range = {level.value * width:.3g} HU")
+        if plan.data.stored_bits is not None:
+            grey = level.value * (2**plan.data.stored_bits - 1)
+            return replace(level, unit=f"of display range = {grey:.3g} grey levels of {plan.data.stored_bits} bit")
+        return level
+
+    return {condition: tuple(physical(level) for level in ladder) for condition, ladder in levels.items()}
 
 
 def data_summary(plan: Plan, table: CaseTable) -> DataSummary:

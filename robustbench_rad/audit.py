@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from robustbench_rad import __version__
 from robustbench_rad.assembly import code_sha256, data_summary, model_summary, shareable_plan, versions
 from robustbench_rad.cases import CaseTable, read_cases, require_readable
@@ -24,7 +26,7 @@ from robustbench_rad.evaluation import Evaluator
 from robustbench_rad.gallery import pictures
 from robustbench_rad.judging import JudgingRecord, policy_of
 from robustbench_rad.loader import in_chunks, load_in_order
-from robustbench_rad.loading import load_classifier
+from robustbench_rad.loading import load_classifier, source_sha256
 from robustbench_rad.measured import Measured, make_conditions
 from robustbench_rad.plan import Plan, digest, make_plan
 from robustbench_rad.preflight import choose_sample, preflight
@@ -76,7 +78,8 @@ class Prepared:
             "data": data,
             "device": self.classifier.device.type,
         }
-        return Identity(plan=digest(measured), model=self.classifier.weights_sha256, data=self.table.digest)
+        model_sha256 = digest([self.classifier.weights_sha256, source_sha256(self.plan, self.classifier.module)])
+        return Identity(plan=digest(measured), model=model_sha256, data=self.table.digest)
 
     @property
     def passes_per_case(self) -> float:
@@ -104,10 +107,23 @@ def run_audit(plan: Plan, *, folder: Path | None = None, progress: Progress | No
         with (
             RunFolder.open(place, prepared.identity, chunk_size=plan.run.chunk_size) as run,
             untouched(prepared.classifier.module),
+            _full_float32(),
         ):
             return Audit(result=_run(prepared, run, progress), folder=place)
     finally:
         progress.close()
+
+
+@contextmanager
+def _full_float32() -> Iterator[None]:
+    """Compute in full float32: the shortened mantissa of TF32 would make margins depend on the device's mood."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 def prepare(plan: Plan, *, progress: Progress | None = None) -> Prepared:
@@ -164,11 +180,13 @@ def _run(prepared: Prepared, run: RunFolder, progress: Progress) -> AuditResult:
         batch_size=prepared.plan.run.batch_size,
         query=CountingQuery(prepared.classifier),
         progress=progress,
+        name=run.hashed,
     )
     with _timed(timings, "preflight"):
         items = _preflight(prepared, evaluator)
     with _timed(timings, "fit"):
-        states = _fit(prepared, run, evaluator, progress)
+        needed = _pending(prepared, run) or prepared.plan.report.images
+        states = _fit(prepared, run, evaluator, progress) if needed else {}
     evaluator = replace(evaluator, states=states)
     with _timed(timings, "pass"):
         chunks = _pass(prepared, run, evaluator, progress)
@@ -221,7 +239,7 @@ def _fit_batches(prepared: Prepared, evaluator: Evaluator, space: Space, progres
 def _pass(prepared: Prepared, run: RunFolder, evaluator: Evaluator, progress: Progress) -> list[Chunk]:
     """Evaluate the chunks that are not yet on disk, and read all of them."""
     members = _members(prepared.table.case_ids, run.chunk_size)
-    pending = [number for number in range(len(members)) if not run.chunk_path(number).is_file()]
+    pending = _pending(prepared, run)
     done = len(members) - len(pending)
     progress.stage("audit", len(prepared.table.records))
     if done:
@@ -236,6 +254,12 @@ def _pass(prepared: Prepared, run: RunFolder, evaluator: Evaluator, progress: Pr
         done += 1
         progress.chunk(done, len(members))
     return list(run.chunks(members))
+
+
+def _pending(prepared: Prepared, run: RunFolder) -> list[int]:
+    """Numbers of the chunks that are not yet on disk."""
+    count = len(_members(prepared.table.case_ids, run.chunk_size))
+    return [number for number in range(count) if not run.chunk_path(number).is_file()]
 
 
 def _members(case_ids: Sequence[str], size: int) -> list[tuple[str, ...]]:

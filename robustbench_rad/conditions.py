@@ -69,7 +69,7 @@ class Batch:
         images: ``(N, 1, H, W)`` or ``(N, 1, D, H, W)`` float32 in ``space``; never changed in place.
         labels: ``(N, K)`` float32: 1 positive, 0 negative, NaN unknown.
         case_ids: N names.
-        patient_ids: N names.
+        patient_ids: N names, to be compared with each other and for nothing else; an audit gives salted ones.
         seeds: N base seeds, derived from the audit's seed and the case id.
         space: Which space ``images`` is in.
         unit: Unit of physical images; None in display space.
@@ -80,6 +80,9 @@ class Batch:
         clean_margins: ``(N, K)`` margins of the unaltered images, or None before they are known.
         metadata: N mappings of metadata columns.
         attributes: N mappings of whitelisted DICOM attributes, declared in the plan or not; empty for other formats.
+        burned_in: N times whether the file says that text is burned into its pixels, or empty for none. What is learned
+            from such a case must not be seen in the image of another.
+        audit_seed: The audit's seed, for draws that belong to no case.
     """
 
     images: Tensor
@@ -96,6 +99,8 @@ class Batch:
     clean_margins: Tensor | None = None
     metadata: tuple[Mapping[str, str], ...] = ()
     attributes: tuple[Mapping[str, str], ...] = ()
+    burned_in: tuple[bool, ...] = ()
+    audit_seed: int = 0
 
     def __len__(self) -> int:
         return len(self.case_ids)
@@ -118,6 +123,7 @@ class Batch:
             patient_ids=tuple(self.patient_ids[row] for row in rows),
             seeds=tuple(self.seeds[row] for row in rows),
             metadata=tuple(self.metadata[row] for row in rows) if self.metadata else (),
+            burned_in=tuple(self.burned_in[row] for row in rows) if self.burned_in else (),
             attributes=tuple(self.attributes[row] for row in rows) if self.attributes else (),
             **tensors,
         )
@@ -196,6 +202,9 @@ class Applied:
 
 State = Mapping[str, "Tensor"]
 """What a condition has learned from the whole set, as named tensors."""
+
+SHOWS_BURNED_IN = "shows_burned_in"
+"""Name in a state of a boolean scalar: images made with it may carry text burned into other cases; never to be shown."""
 
 
 @dataclass(frozen=True, kw_only=True)

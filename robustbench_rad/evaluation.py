@@ -6,7 +6,7 @@ randomness comes from one seed per case, and rows of a batch do not depend on ea
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustbench_rad.conditions import Applied, Batch, Condition, Measurement, Space, State, Variant
+from robustbench_rad.conditions import Applied, Batch, Condition, Measurement, Space, State, Unit, Variant
 from robustbench_rad.errors import ModelError, RobustbenchRadError
 from robustbench_rad.masks import resize_mask
 from robustbench_rad.query import CountingQuery
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from robustbench_rad.cases import Case
     from robustbench_rad.classifier import Classifier
     from robustbench_rad.progress import Progress
+
+CHANGE = "change_at_model_input"
+"""SD of the change that a shift makes to the image the model is shown, as a share of the display range."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,7 @@ class Evaluator:
         seed: The audit's seed.
         batch_size: Cases a condition is given at once; never changes a number.
         query: How the model is asked.
+        name: Makes of a patient id the name that conditions see, and may keep on disk; no number depends on it.
     """
 
     classifier: Classifier
@@ -50,6 +54,7 @@ class Evaluator:
     batch_size: int
     query: CountingQuery
     progress: Progress
+    name: Callable[[str], str] = str
 
     def display_batch(self, cases: Sequence[Case]) -> Batch:
         """Bring cases of any shape to one display batch; clean margins are not yet known."""
@@ -70,7 +75,7 @@ class Evaluator:
             images=images.to(device),
             labels=torch.tensor([case.record.labels for case in cases], dtype=torch.float32, device=device),
             case_ids=tuple(case.record.case_id for case in cases),
-            patient_ids=tuple(case.record.patient_id for case in cases),
+            patient_ids=tuple(self.name(case.record.patient_id) for case in cases),
             seeds=tuple(derive_seed(self.seed, case.record.case_id) for case in cases),
             space=space,
             unit=cases[0].unit if space is Space.PHYSICAL else None,
@@ -79,6 +84,8 @@ class Evaluator:
             anatomy=None if anatomy is None else anatomy.to(device),
             stored_bits=cases[0].stored_bits,
             metadata=tuple(case.record.metadata for case in cases),
+            burned_in=tuple(case.burned_in for case in cases),
+            audit_seed=self.seed,
             attributes=tuple(case.attributes for case in cases),
         )
 
@@ -96,7 +103,7 @@ class Evaluator:
             self.progress.condition(condition.id)
             before = (self.query.forwards, self.query.backwards)
             for rows, batch in self._numbered(condition.space, cases, display):
-                self._apply(condition, replace(batch, clean_margins=clean[rows]), rows, table)
+                self._apply_or_note(condition, replace(batch, clean_margins=clean[rows]), rows, table)
             table.passes[condition.id] = (self.query.forwards - before[0], self.query.backwards - before[1])
         return table.chunk()
 
@@ -138,9 +145,17 @@ class Evaluator:
                 yield group[start : start + self.batch_size]
 
     def _physical_batch(self, cases: Sequence[Case]) -> Batch:
-        images = torch.stack([case.image for case in cases])
+        images = self._signal(torch.stack([case.image for case in cases]), cases[0].unit)
         anatomy = _stack_masks([case.anatomy for case in cases])
         return self._batch(cases, images=images, space=Space.PHYSICAL, anatomy=anatomy)
+
+    def _apply_or_note(self, condition: Condition, batch: Batch, rows: list[int], table: _Table) -> None:
+        """Apply one condition; one that cannot be applied is noted for its cases, and the others go on."""
+        try:
+            self._apply(condition, batch, rows, table)
+        except RobustbenchRadError as error:
+            for level in condition.levels:
+                table.reasons.add((condition.id, level.name, error.message))
 
     def _apply(self, condition: Condition, batch: Batch, rows: list[int], table: _Table) -> None:
         applied = self.applied(condition, batch)
@@ -150,7 +165,7 @@ class Evaluator:
                 table.full_search.add((condition.id, variant.level.name))
             if variant.reason:
                 table.reasons.add((condition.id, variant.level.name, variant.reason))
-            table.add(condition.id, variant.level.name, self._margins(condition, variant, batch), where)
+            table.add(condition.id, variant.level.name, self._margins(condition, variant, batch, table, where), where)
         for measurement in applied.measurements:
             table.measure(condition.id, measurement, where)
 
@@ -158,13 +173,38 @@ class Evaluator:
         """Apply one condition to one batch."""
         return condition.apply(batch, self.query, self.states.get(condition.id))
 
-    def _margins(self, condition: Condition, variant: Variant, batch: Batch) -> Tensor:
+    def displayed(self, condition: Condition, images: Tensor, batch: Batch) -> Tensor:
+        """Images in the condition's space as the model is shown them."""
+        if condition.space is Space.DISPLAY:
+            return images
+        return self.classifier.display(self._declared(images, batch.unit))
+
+    def _declared(self, images: Tensor, unit: Unit | None) -> Tensor:
+        """From a signal in [0, 1], which the shifts work on, to the range that the plan declares."""
+        low, high = self.classifier.input.limits
+        return low + images * (high - low) if unit is Unit.SIGNAL else images
+
+    def _signal(self, images: Tensor, unit: Unit) -> Tensor:
+        """From the range that the plan declares to a signal in [0, 1]."""
+        low, high = self.classifier.input.limits
+        if unit is not Unit.SIGNAL or (low, high) == (0.0, 1.0):
+            return images
+        return ((images - low) / (high - low)).clamp(0.0, 1.0)  # the range was checked when the file was read
+
+    def _margins(
+        self, condition: Condition, variant: Variant, batch: Batch, table: _Table, where: NDArray[np.int64]
+    ) -> Tensor:
         margins = variant.margins
         if margins is None:
             if variant.images is None:
                 raise RobustbenchRadError(f"{condition.id}: a level came back with neither images nor margins")
-            physical = condition.space is Space.PHYSICAL
-            margins = self.query.margins(self.classifier.display(variant.images) if physical else variant.images)
+            display = self.displayed(condition, variant.images, batch)
+            if condition.space is Space.PHYSICAL:
+                change = (display - self.displayed(condition, batch.images, batch)).flatten(1).std(1, correction=0)
+                table.measure(
+                    condition.id, Measurement(quantity=CHANGE, values=change, level=variant.level.name), where
+                )
+            margins = self.query.margins(display)
             # NaN says "not applicable" in a score table; a model that gives no number is something else.
             margins = margins.nan_to_num(nan=float("inf"), posinf=float("inf"), neginf=float("inf"))
         if variant.applicable is not None:

@@ -1,6 +1,6 @@
 """Pictures for the report: an example of every level, original beside altered; only when the plan allows images.
 
-A case whose file says BurnedInAnnotation = YES is never shown.
+A case whose file says BurnedInAnnotation = YES is never shown, neither as itself nor inside the image of another.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from robustbench_rad.conditions import Condition, Space
+from robustbench_rad.conditions import SHOWS_BURNED_IN, Condition, Space
 from robustbench_rad.loader import load_in_order
 from robustbench_rad.registry import entry
 from robustbench_rad.result import Domain, Picture
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from robustbench_rad.audit import Prepared
     from robustbench_rad.cases import Case
-    from robustbench_rad.conditions import Variant
+    from robustbench_rad.conditions import Batch, Variant
     from robustbench_rad.evaluation import Evaluator
 
 GAP = 4
@@ -35,7 +35,8 @@ def pictures(prepared: Prepared, evaluator: Evaluator) -> list[Picture]:
     case = _example(prepared)
     if case is None:
         return []
-    strips = [_strip(condition, case, evaluator) for condition in prepared.conditions]
+    showable = [condition for condition in prepared.conditions if not _shows_burned_in(condition, evaluator)]
+    strips = [_strip(condition, case, evaluator) for condition in showable]
     return [strip for strip in strips if strip is not None]
 
 
@@ -50,6 +51,12 @@ def _example(prepared: Prepared) -> Case | None:
     return None
 
 
+def _shows_burned_in(condition: Condition, evaluator: Evaluator) -> bool:
+    """Whether what the condition learned may bring another case's annotation into the picture."""
+    state = evaluator.states.get(condition.id) or {}
+    return SHOWS_BURNED_IN in state and bool(state[SHOWS_BURNED_IN])
+
+
 def _strip(condition: Condition, case: Case, evaluator: Evaluator) -> Picture | None:
     (batch,) = evaluator.batches(condition.space, [case])
     (display,) = evaluator.batches(Space.DISPLAY, [case])
@@ -57,7 +64,7 @@ def _strip(condition: Condition, case: Case, evaluator: Evaluator) -> Picture | 
         return None
     shown = [("original", display.images[0, 0])]
     for variant in evaluator.applied(condition, batch).variants:
-        plane = _plane(condition, variant, evaluator)
+        plane = _plane(condition, variant, batch, evaluator)
         if plane is not None:
             shown.append((str(variant.level), plane))
     if len(shown) < 2:
@@ -70,11 +77,10 @@ def _strip(condition: Condition, case: Case, evaluator: Evaluator) -> Picture | 
     )
 
 
-def _plane(condition: Condition, variant: Variant, evaluator: Evaluator) -> Tensor | None:
+def _plane(condition: Condition, variant: Variant, batch: Batch, evaluator: Evaluator) -> Tensor | None:
     if variant.images is None or (variant.applicable is not None and not bool(variant.applicable[0])):
         return None
-    physical = condition.space is Space.PHYSICAL
-    return (evaluator.classifier.display(variant.images) if physical else variant.images)[0, 0]
+    return evaluator.displayed(condition, variant.images, batch)[0, 0]
 
 
 def _png(planes: list[Tensor]) -> str:

@@ -50,10 +50,9 @@ def judge_audit(
         for outcome in outcomes
         for item in outcome.judged
     ]
-    score = score_audit(judged, profile, utility_gate(judged, profile, claimed=bool(context.claims)), seed=context.seed)
+    gate = _preflight_gate(preflight, utility_gate(judged, profile, claimed=bool(context.claims)))
+    score = score_audit(judged, profile, gate, seed=context.seed)
     verdict = overall(score, judged, profile)
-    if verdict is Verdict.PASS and any(item.status == "error" for item in preflight):
-        verdict = Verdict.INCONCLUSIVE
     return Judgement(
         judged=judged,
         curves=[curve for outcome in outcomes for curve in outcome.curves],
@@ -83,6 +82,14 @@ def _doubted(item: Judged, doubt: str) -> Judged:
         return item
     update = {"verdict": Verdict.INCONCLUSIVE, "reason": doubt}
     return replace(item, criterion=item.criterion.model_copy(update=update))
+
+
+def _preflight_gate(preflight: list[PreflightItem], gate: tuple[Verdict, str]) -> tuple[Verdict, str]:
+    """A preflight error means that the numbers themselves are in doubt: no score, and no pass."""
+    errors = [f"{item.name}: {item.detail}" for item in preflight if item.status == "error"]
+    if not errors or gate[0] is Verdict.FAIL:
+        return gate
+    return Verdict.INCONCLUSIVE, f"preflight error: {errors[0]}"
 
 
 def utility_gate(judged: list[Judged], profile: Profile, *, claimed: bool) -> tuple[Verdict, str]:

@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_rad.assembly import certifiable, finding_summaries
+from robustbench_rad.assembly import certifiable, finding_summaries, with_physical_units
 from robustbench_rad.checks.context import JudgeContext
 from robustbench_rad.errors import RunFolderError
 from robustbench_rad.judgement import judge_audit
@@ -130,7 +130,7 @@ class JudgingRecord:
             costs=self.plan.data.cost,
             thresholds=operating_points(self.plan.model),
             minimum_auroc=profile.minimum_auroc,
-            levels=served.levels,
+            levels=with_physical_units(self.plan, served.levels),
             seed=derive_seed(self.plan.seed, "judge") % 2**32,
         )
 

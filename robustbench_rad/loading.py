@@ -6,8 +6,12 @@ declared, a program without layers) becomes a caveat of the classifier, which th
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import math
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -265,3 +269,19 @@ def _several(path: Path, key: str, others: tuple[str, ...]) -> Caveat:
         detail=f"{path.name} holds several sets of weights: {key!r} was used, {', '.join(map(repr, others))} was not. "
         "Save the one that is released by itself.",
     )
+
+
+def source_sha256(plan: Plan, module: nn.Module) -> str:
+    """Hash of the source files of the factory and of the model's classes: another code is another model.
+
+    Classes of torch itself are left out, their version is in the record. A program has no source; its weights are all of it.
+    """
+    place = plan.model.factory.rpartition(":")[0]
+    loaded = sys.modules.get(place)
+    files: set[str | None] = {str(plan.path(place))} if place.endswith(".py") else {getattr(loaded, "__file__", None)}
+    for kind in {type(child) for child in module.modules()}:
+        if kind.__module__.partition(".")[0] != "torch":
+            with suppress(TypeError, OSError):
+                files.add(inspect.getsourcefile(kind))
+    digests = {hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files if file and Path(file).is_file()}
+    return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()

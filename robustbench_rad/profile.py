@@ -202,6 +202,7 @@ def effective_profile(plan: Plan, file: ProfileFile | None = None) -> Profile:
     """
     from robustbench_rad.checks import defaults
 
+    _refuse_other_modality(plan)
     file = file or read_profile(plan.profile, base=plan.base)
     tables = {id: dict(table) for id, table in file.checks.items()}
     left_out = set()
@@ -226,6 +227,16 @@ def effective_profile(plan: Plan, file: ProfileFile | None = None) -> Profile:
         weights={domain: section.weight for domain, section in file.domains.items()},
         checks=tuple(checks),
     )
+
+
+def _refuse_other_modality(plan: Plan) -> None:
+    """A check that the plan itself asks for is not left out silently."""
+    for id, override in plan.checks.items():
+        if override is not False and not _has_meaning(id, plan.data.modality):
+            raise PlanError(
+                f"[checks.{id!r}]: is for {', '.join(catalogue()[id].modalities)}, the data are {plan.data.modality}",
+                hint="Leave this check out of the plan, or correct data.modality.",
+            )
 
 
 def _has_meaning(id: str, modality: str) -> bool:

@@ -3,13 +3,14 @@
 ::
 
     run.json          what is being run, by hash; status
-    states/*.npz      what conditions learned from the whole set
+    states/*.npz      what conditions learned from the whole set; only until the run is complete
     chunks/*.npz      scores, one file per finished chunk
     judging.npz       what judging needs beside the scores, once the pass is complete
     result.json       the result, once complete; reports beside it
 
 Case ids in chunk files are salted hashes. The salt lies beside the run folders and is never part of a report; runs that share
-it can be compared case by case.
+it can be compared case by case. States name patients by the same salted hashes, but some hold images (donors, references): they
+serve a stopped run alone, are removed when it is complete, whatever the plan says of images, and can be made again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import io
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -90,9 +92,9 @@ class RunFolder:
                 raise _not_writable(path, error) from error
             raise
 
-    def hashed(self, case_id: str) -> str:
-        """Salted hash of a case id."""
-        return hashlib.sha256(self.salt + case_id.encode()).hexdigest()[:24]
+    def hashed(self, name: str) -> str:
+        """Salted hash of the id of a case or a patient."""
+        return hashlib.sha256(self.salt + name.encode()).hexdigest()[:24]
 
     def chunk_path(self, number: int) -> Path:
         """File of a chunk."""
@@ -143,7 +145,8 @@ class RunFolder:
         replace(chunk, cases=tuple(self.hashed(case) for case in chunk.cases)).write(self.chunk_path(number))
 
     def finish(self) -> None:
-        """Mark the run complete."""
+        """Mark the run complete, and remove what only a stopped run needs and what holds images."""
+        shutil.rmtree(self.path / "states")
         header = json.loads((self.path / "run.json").read_text("utf-8"))
         _write_header(self.path, {**header, "status": "complete"})
 

@@ -21,7 +21,10 @@ T = TypeVar("T")
 
 
 def patient_key(patient_id: str) -> int:
-    """A 63-bit number that stands for a patient in a state, which must not hold names."""
+    """A 63-bit number that stands for a patient in a state, which must not hold names.
+
+    It is no secret: who can guess the id can make the number. An audit gives salted ids (:attr:`Batch.patient_ids`).
+    """
     return derive_seed("patient", patient_id)
 
 

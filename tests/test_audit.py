@@ -8,11 +8,14 @@ import torch
 
 from robustbench_rad import audit as audit_module
 from robustbench_rad.audit import prepare, run_audit
-from robustbench_rad.errors import DataError, ModelError, RunFolderError
+from robustbench_rad.errors import DataError, ModelError, PlanError, RunFolderError
 from robustbench_rad.evaluation import Evaluator
 from robustbench_rad.plan import read_plan
 from robustbench_rad.result import Verdict
+from robustbench_rad.runs import RunFolder
+from robustbench_rad.sampling import patient_key
 from robustbench_rad.scores import Chunk
+from robustbench_rad.shortcuts.masked_anatomy import MaskedAnatomy
 
 UNSTABLE = {"provenance", "preflight"}
 
@@ -146,6 +149,55 @@ def test_a_run_folder_of_another_plan_model_or_data_is_refused(workshop, edit):
         run(workshop)
 
 
+def test_changed_model_code_with_the_same_weights_is_another_model(workshop, edit):
+    run(workshop)
+    edit(
+        "20 * (x.mean((1, 2, 3)) - 0.5)[:, None]\n    return Brightness",
+        "-20 * (x.mean((1, 2, 3)) - 0.5)[:, None]\n    return Brightness",
+        "model.py",
+    )
+    with pytest.raises(RunFolderError, match="another model"):
+        run(workshop)
+
+
+def test_a_preflight_error_allows_no_score_and_no_pass(workshop, edit):
+    edit("model.py:brightness", "model.py:random")
+    result = run(workshop)
+    assert any(item.status == "error" for item in result.preflight)
+    assert result.score.total is None
+    assert result.verdict is not Verdict.PASS
+
+
+def test_a_check_of_another_modality_is_refused_when_the_plan_asks_for_it(workshop):
+    with (workshop / "plan.toml").open("a") as file:
+        file.write('\n[checks]\n"shift.ct.dose" = { levels = [0.5] }\n')
+    with pytest.raises(PlanError, match=r"shift\.ct\.dose.*is for CT, the data are DX"):
+        run(workshop)
+
+
+def test_a_condition_that_errs_is_inconclusive_and_the_others_go_on(workshop, monkeypatch):
+    from robustbench_rad.shifts.xr_dose import XrDose
+
+    def broken(*_arguments):
+        raise DataError("the detector fell off")
+
+    monkeypatch.setattr(XrDose, "apply", broken)
+    result = run(workshop)
+    shifted = [c for c in result.criteria if c.check == "shift.xr.dose"]
+    assert all(c.verdict is Verdict.INCONCLUSIVE and "the detector fell off" in c.reason for c in shifted)
+    assert any(c.verdict is Verdict.PASS for c in result.criteria)
+
+
+@pytest.mark.parametrize("limits", ["[-1.0, 1.0]", "[0.0, 255.0]", "[-1024.0, 1024.0]"])
+def test_any_declared_range_gives_the_same_scores(workshop, edit, limits):
+    """The range says what black and white are in the model's terms; the films and the physics are the same."""
+    run(workshop, "reference")
+    edit("range = [0.0, 1.0]", f"range = {limits}")
+    run(workshop, "other")
+    # a pixel whose grey level lies on the edge between two may be stored as either: 20 / 256 pixels / 255 levels
+    same(scores(workshop, "reference"), scores(workshop, "other"), tolerance=20 / 256 / 255 * 3)
+
+
 def test_another_policy_is_the_same_run(workshop, edit):
     """Tolerances judge; they do not measure. The run is found again and judged anew."""
     first = run(workshop)
@@ -172,6 +224,46 @@ def test_result_and_reports_hold_no_identifier(workshop):
             content = path.read_bytes()
             assert b"images/1" not in content, path
             assert not re.search(rb"\bp1\d\b", content), path
+
+
+def learned(workshop, monkeypatch, name) -> dict:
+    """Everything that a run writes as a state, by condition."""
+    kept = {}
+    write = RunFolder.write_state
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "write_state", lambda *a: kept.update({a[1]: a[2]}) or write(*a))
+        run(workshop, name)
+    return kept
+
+
+def test_what_is_kept_of_patients_depends_on_a_secret_and_no_score_does(workshop, monkeypatch):
+    first = learned(workshop, monkeypatch, "one/run")["shortcut.masked-anatomy"]
+    second = learned(workshop, monkeypatch, "two/run")["shortcut.masked-anatomy"]
+    assert torch.equal(first["donors"], second["donors"])
+    keys = [set(state["donor_patients"].tolist()) for state in (first, second)]
+    assert not keys[0] & keys[1]
+    assert not keys[0] & {patient_key(f"p{number}") for number in range(30)}  # a list of patients re-identifies nobody
+    tables = []
+    for name in ("one/run", "two/run"):
+        with RunFolder.open(workshop / name, prepare(read_plan(workshop / "plan.toml")).identity, chunk_size=8) as opened:
+            clear = {opened.hashed(f"images/{number}.png"): number for number in range(36)}
+        tables.append({(clear[case], column): value for (case, column), value in scores(workshop, name).items()})
+    same(*tables, tolerance=0)
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_a_finished_run_holds_no_image(workshop, monkeypatch, images):
+    plan = read_plan(workshop / "plan.toml")
+    plan = plan.model_copy(update={"report": plan.report.model_copy(update={"images": images})})
+    first = run_audit(plan, folder=workshop / "run").result
+    assert not (workshop / "run" / "states").exists()
+    monkeypatch.setattr(Evaluator, "chunk", lambda *_: pytest.fail("measured again"))
+    if not images:
+        monkeypatch.setattr(MaskedAnatomy, "fit", lambda *_: pytest.fail("fitted again"))
+    again = run_audit(plan, folder=workshop / "run").result
+    assert stable(again) == stable(first)
+    assert bool(again.pictures) is images
+    assert not (workshop / "run" / "states").exists()
 
 
 def test_the_model_is_left_as_it_was(workshop, edit):

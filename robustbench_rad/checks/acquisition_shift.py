@@ -14,6 +14,7 @@ from robustbench_rad.profile import CheckSpec
 from robustbench_rad.result import Table
 from robustbench_rad.statistics.estimate import Estimate
 
+LEAST_CHANGE = 0.01  # below one percent of the display range no effect is expected
 LEAST_SHARE = 0.8  # fewer altered cases than this share of all may differ from the rest in what matters
 
 
@@ -35,8 +36,24 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
     ]
     curves = [curve(context, check, finding, name, lambda _: True) for finding in context.findings for name in METRICS]
     return CheckOutcome(
-        judged=judge_jointly(context, check, comparisons), curves=curves, tables=_measurements(context, check)
+        judged=judge_jointly(context, check, comparisons),
+        curves=curves,
+        tables=_measurements(context, check),
+        notices=_without_effect(context, check),
     )
+
+
+def _without_effect(context: JudgeContext, check: CheckSpec) -> list[str]:
+    """Say when the model's input is too coarse for the shift to reach it: a pass then says little."""
+    levels = context.levels.get(check.id, ())
+    changes = [_median(context.measured(check.id, "change_at_model_input", level.name)) for level in levels]
+    known = [change for change in changes if change is not None]
+    if not known or max(known) >= LEAST_CHANGE:
+        return []
+    return [
+        f"{check.id}: the strongest level changes the model's input by {max(known):.2%} of the display range (SD): "
+        "no effect is expected at this input size, so a pass says little"
+    ]
 
 
 def _left_out(context: JudgeContext, condition: str, level: Level) -> str:

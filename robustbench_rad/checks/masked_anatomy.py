@@ -31,18 +31,28 @@ QUANTUM = 1e-4  # margins are rounded to this share of their SD before ranking, 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """One fill of one finding: AUROC, reference it must not exceed, retained spread."""
+    """One fill of one finding: AUROC, interval of the AUROC that the mask's shape alone gives, retained spread."""
 
     fill: str
     auroc: Estimate
-    reference: float
+    shape: tuple[float, float]
     spread: Estimate
 
     @property
     def harm(self) -> Estimate:
-        """AUROC above what chance and the shape of the mask explain, read together with the retained spread."""
+        """AUROC above what chance and the shape of the mask explain, read together with the retained spread.
+
+        The lower limit is taken above the upper limit of the shape's AUROC, the upper limit above its lower one, so
+        fewer cases widen the interval at both ends and never make a pass.
+        """
+        low, high = (max(0.5, limit) for limit in self.shape)
+        value = self.auroc.value - (low + high) / 2
         harm = replace(
-            self.auroc.affine(offset=-self.reference), method=f"{self.auroc.method}; minus {self.reference:.3f}"
+            self.auroc,
+            value=value,
+            lower=min(self.auroc.lower - high, value),
+            upper=max(self.auroc.upper - low, value),
+            method=f"{self.auroc.method}; above chance and the shape's {low:.3f} to {high:.3f}",
         )
         if self.spread.upper < DUST:  # nothing is left of the score, whatever order the dust is in
             return replace(harm, value=0.0, lower=min(harm.lower, 0.0), upper=0.0, influence=None)
@@ -88,17 +98,18 @@ def _reading(context: JudgeContext, condition: str, fill: str, finding: str, con
     return Reading(
         fill=fill,
         auroc=_auroc(context, finding, _rounded(masked, clean), confidence),
-        reference=max(0.5, _shape_upper(context, condition, finding, confidence)),
+        shape=_shape(context, condition, finding, confidence),
         spread=spread_ratio(masked, clean, context.patients, context.n_patients, confidence=confidence),
     )
 
 
-def _shape_upper(context: JudgeContext, condition: str, finding: str, confidence: float) -> float:
-    """Upper bound of the AUROC that the shape of the mask alone gives; 0.5 where there are no masks of cases."""
+def _shape(context: JudgeContext, condition: str, finding: str, confidence: float) -> tuple[float, float]:
+    """Limits of the AUROC that the shape of the mask alone gives; 0.5 where there are no masks of cases."""
     margins = context.margins(condition, SHAPE, finding)
     if np.isnan(margins).all():
-        return 0.5
-    return _auroc(context, finding, _rounded(margins, context.clean(finding)), confidence).upper
+        return 0.5, 0.5
+    found = _auroc(context, finding, _rounded(margins, context.clean(finding)), confidence)
+    return found.lower, found.upper
 
 
 def _rounded(masked: Floats, clean: Floats) -> Floats:

@@ -40,7 +40,7 @@ class ModelAccess(Protocol):
 
 @register(
     id="saliency.parameter-randomisation",
-    version=1,
+    version=2,  # 2: absolute rank correlation; copies drawn with the audit's seed
     space="display",
     domain="saliency",
     kind="categorical",
@@ -123,8 +123,8 @@ class ParameterRandomisation(Condition):
         """Measure the similarities of the sampled positive cases of the batch.
 
         Measurements per finding, NaN for cases that were not sampled or whose map is constant:
-        ``similarity_randomised`` (rank correlation with the copies' maps, mean over the copies),
-        ``similarity_between_images`` (mean rank correlation with the reference maps of other patients), and the same as
+        ``similarity_randomised`` (absolute rank correlation with the copies' maps, mean over the copies),
+        ``similarity_between_images`` (the same with the reference maps of other patients), and both as
         structural similarity: ``ssim_randomised``, ``ssim_between_images``. Per case: ``uses_input_gradient``, 1 when
         the model gives no access to its layers and Grad-CAM had to be replaced.
 
@@ -133,7 +133,7 @@ class ParameterRandomisation(Condition):
         """
         if not isinstance(query, ModelAccess) or state is None:
             raise ModelError(f"{self.id} needs the model itself and what was learned from the whole set")
-        prepared = _prepared(query.classifier, self, state)
+        prepared = _prepared(query.classifier, self, state, batch.audit_seed)
         found = {name: torch.full(batch.labels.shape, float("nan")) for name in _QUANTITIES}
         sampled = self._sampled(batch, state)
         chosen = sampled.any(1).nonzero().flatten()
@@ -192,9 +192,13 @@ _QUANTITIES = ("similarity_randomised", "ssim_randomised", "similarity_between_i
 
 
 def _to_copies(own: Tensor, copies: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Rank correlation and SSIM of each map with the copies' maps of the same case; mean over the copies."""
+    """Rank correlation and SSIM of each map with the copies' maps of the same case; mean over the copies.
+
+    The correlation is absolute: a map that a random model draws in negative is as little the trained model's own, and
+    copies of either sign must not cancel.
+    """
     return (
-        torch.stack([spearman(own, copy) for copy in copies]).nanmean(0),
+        torch.stack([spearman(own, copy).abs() for copy in copies]).nanmean(0),
         torch.stack([ssim(own, copy) for copy in copies]).nanmean(0),
     )
 
@@ -207,7 +211,7 @@ def _to_references(own: Tensor, patients: Tensor, state: State, finding: int) ->
     known = state["reference_patients"][finding].cpu()
     references = state["reference_maps"][finding].to(own.device)
     comparable = ((known != NOBODY) & (known != patients[:, None])).to(own.device)
-    pairs = (spearman_between(own, references), ssim_between(own, references))
+    pairs = (spearman_between(own, references).abs(), ssim_between(own, references))
     ranked, structural = (torch.where(comparable, values, float("nan")).nanmean(1) for values in pairs)
     return ranked, structural
 
@@ -224,12 +228,13 @@ class _Prepared:
 _twins: WeakKeyDictionary[Classifier, tuple[str, TargetLayer | None, tuple[Classifier, ...]]] = WeakKeyDictionary()
 
 
-def _prepared(classifier: Classifier, condition: ParameterRandomisation, state: State) -> _Prepared:
-    """Make the copies once per model and state; they go when the model goes."""
+def _prepared(classifier: Classifier, condition: ParameterRandomisation, state: State, audit_seed: int) -> _Prepared:
+    """Make the copies once per model, state and seed; they go when the model goes."""
     calibration = state["calibration"]
-    key = f"{condition!r} {hashlib.sha256(calibration.cpu().numpy().tobytes()).hexdigest()}"
+    key = f"{condition!r} {audit_seed} {hashlib.sha256(calibration.cpu().numpy().tobytes()).hexdigest()}"
     if classifier not in _twins or _twins[classifier][0] != key:
-        seeds = [derive_seed(condition.id, condition.version, "twin", number) for number in range(condition.seeds)]
+        drawn = (audit_seed, condition.id, condition.version, "twin")
+        seeds = [derive_seed(*drawn, number) for number in range(condition.seeds)]
         twins = tuple(randomised_twin(classifier, seed, calibration) for seed in seeds)
         _twins[classifier] = (key, target_layer(classifier, condition.layer), twins)
     _, layer, twins = _twins[classifier]

@@ -15,7 +15,17 @@ import torch
 from torch import Tensor
 
 from robustbench_rad.classifier import Classifier
-from robustbench_rad.conditions import Applied, Batch, Condition, Level, Measurement, ModelQuery, State, Variant
+from robustbench_rad.conditions import (
+    SHOWS_BURNED_IN,
+    Applied,
+    Batch,
+    Condition,
+    Level,
+    Measurement,
+    ModelQuery,
+    State,
+    Variant,
+)
 from robustbench_rad.errors import DataError, suggestion
 from robustbench_rad.registry import register
 from robustbench_rad.sampling import PatientBank, kept_copy, patient_key
@@ -42,7 +52,7 @@ def fill_level(name: str) -> Level:
 
 @register(
     id="shortcut.masked-anatomy",
-    version=1,
+    version=2,  # 2: cases with burned-in text are neither donors nor part of the mean image
     space="display",
     domain="shortcut",
     kind="categorical",
@@ -103,33 +113,48 @@ class MaskedAnatomy(Condition):
     def fit(self, classifier: Classifier, batches: Iterator[Batch]) -> State | None:
         """Learn the mean image, the atlas, the two grey levels and the donors, in one streaming pass.
 
+        Text burned into a case must not be read in the image of another, so images are learned from the cases without,
+        unless there are none. The atlas, which holds no pixel of an image, is of all cases.
+
         Returns:
             ``mean`` ``(1, 1, ...)``, ``atlas`` boolean ``(1, 1, ...)``, ``weights`` (the atlas with its soft edge),
             ``grey`` ``(2,)`` mean inside the masks, and outside of them within the atlas, ``donors`` ``(B, 1, ...)``
-            most typical first, and ``donor_patients`` ``(B,)``. ``atlas`` has no elements when no case has a mask.
+            most typical first, ``donor_patients`` ``(B,)``, and ``shows_burned_in``: all cases are burned in.
+            ``atlas`` has no elements when no case has a mask.
         """
         del classifier
-        sums, bank = _Sums(), PatientBank[Tensor](size=self.donors)
+        clean, burned = (_Sums(bank=PatientBank[Tensor](size=self.donors)) for _ in range(2))
         for batch in batches:
-            sums.add(batch)
-            for row, (patient, seed) in enumerate(zip(batch.patient_ids, batch.seeds, strict=True)):
-                key = derive_seed(seed, self.id, self.version, "donor")
-                bank.offer(patient, key, kept_copy(batch.images[row]))
-        return self._state(sums, bank) if sums.masked else {"atlas": torch.zeros(0, dtype=torch.bool)}
+            carries = torch.tensor(batch.burned_in or (False,) * len(batch), dtype=torch.bool)
+            for sums, chosen in ((clean, ~carries), (burned, carries)):
+                if chosen.any():
+                    self._add(sums, batch.select(chosen.nonzero().flatten().to(batch.device)))
+        if not clean.masked + burned.masked:
+            return {"atlas": torch.zeros(0, dtype=torch.bool)}
+        shows = torch.tensor(not clean.cases)
+        return {**self._state(*((clean, burned) if clean.cases else (burned, clean))), SHOWS_BURNED_IN: shows}
 
-    def _state(self, sums: _Sums, bank: PatientBank[Tensor]) -> State:
-        side = min(sums.counts.shape[2:])
-        region = anatomy.atlas(sums.counts, sums.masked, self.atlas_fraction)
+    def _add(self, sums: _Sums, batch: Batch) -> None:
+        sums.add(batch)
+        for row, (patient, seed) in enumerate(zip(batch.patient_ids, batch.seeds, strict=True)):
+            key = derive_seed(seed, self.id, self.version, "donor")
+            sums.bank.offer(patient, key, kept_copy(batch.images[row]))
+
+    def _state(self, sums: _Sums, others: _Sums) -> State:
+        """What is learned from the images of ``sums`` and the masks of both."""
+        counts, masked = sums.counts + others.counts, sums.masked + others.masked
+        side = min(counts.shape[2:])
+        region = anatomy.atlas(counts, masked, self.atlas_fraction)
         region = anatomy.dilated(region, round(self.dilation_fraction * side))
-        patients = torch.tensor([patient_key(patient) for patient, _ in bank.ranked()])
-        images = torch.stack([image for _, image in bank.ranked()])
+        patients = torch.tensor([patient_key(patient) for patient, _ in sums.bank.ranked()])
+        images = torch.stack([image for _, image in sums.bank.ranked()])
         distance = ((images - sums.mean) * region).square().flatten(1).mean(1)
         order = distance.argsort(stable=True)
         return {
             "mean": sums.mean,
             "atlas": region,
             "weights": anatomy.feathered(region, round(self.feather_fraction * side / 2)),
-            "grey": sums.grey(region),
+            "grey": (sums if sums.masked else others).grey(region),
             "donors": images[order],
             "donor_patients": patients[order],
         }
@@ -159,20 +184,18 @@ class MaskedAnatomy(Condition):
 
 @dataclass(kw_only=True)
 class _Sums:
-    """Streaming sums: float64 for grey values, integers for masks, so that neither depends on the batches."""
+    """Streaming sums: float64 for grey values, integers for masks, so that neither depends on the batches; and donors."""
 
-    images: Tensor = field(default_factory=lambda: torch.zeros(0))
-    counts: Tensor = field(default_factory=lambda: torch.zeros(0))
+    bank: PatientBank[Tensor]
+    images: Tensor = field(default_factory=lambda: torch.zeros(1))
+    counts: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
     cases: int = 0
     masked: int = 0
-    masked_images: Tensor = field(default_factory=lambda: torch.zeros(0))
-    inside: Tensor = field(default_factory=lambda: torch.zeros(0))
+    masked_images: Tensor = field(default_factory=lambda: torch.zeros(1))
+    inside: Tensor = field(default_factory=lambda: torch.zeros(1))
 
     def add(self, batch: Batch) -> None:
         images, masks = batch.images.cpu().double(), _own_masks(batch).cpu()
-        if not self.cases:
-            self.images = self.masked_images = self.inside = torch.zeros_like(images[:1])
-            self.counts = torch.zeros_like(masks[:1], dtype=torch.int64)
         self.images = self.images + images.sum(0, keepdim=True)
         self.counts = self.counts + masks.sum(0, keepdim=True)
         has_mask = masks.flatten(1).any(1)

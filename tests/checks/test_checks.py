@@ -236,6 +236,24 @@ class TestMaskedAnatomy:
         used = 0.5 * CLEAN + normal(3)
         assert self.judged(used, used, used, shape=used).verdict is not Verdict.FAIL
 
+    @pytest.mark.parametrize("left", [0.64, 0.71])
+    def test_fewer_cases_never_make_a_pass(self, left):
+        """A shortcut worth an AUROC of 0.64 or 0.71 passes at no size; few cases are inconclusive."""
+        from scipy.special import ndtri
+
+        for n in (20, 40, 100, 400):
+            for draw in range(15):
+                rng = np.random.default_rng([n, draw])
+                label = np.where(np.arange(N) < n, LABEL, np.nan)
+                used = np.sqrt(2) * ndtri(left) * (LABEL - 0.5) * 1.0 + rng.normal(size=N)
+                shape = rng.normal(size=N)
+                clean = 4 * (LABEL - 0.5) + rng.normal(size=N)
+                fills = {f"atlas-{name}": used for name in ("mean", "blur", "donor")} | {"shape-only": shape}
+                columns = {("shortcut.masked-anatomy", name): values for name, values in fills.items()}
+                made = context({("clean", ""): clean, **columns}, label=label)
+                (item,) = masked_anatomy.judge(made, self.check).judged
+                assert item.criterion.verdict is not Verdict.PASS, (n, draw)
+
     def test_a_model_without_signal_is_not_assessable(self):
         chance = normal(4)
         criterion = self.judged(chance, chance, chance, label=np.random.default_rng(9).permutation(LABEL))
@@ -305,6 +323,26 @@ class TestParameterRandomisation:
 
     def test_maps_that_a_random_model_draws_too_fail(self):
         assert self.judged(0.9 + normal(1) / 50, 0.5 + normal(2) / 50).verdict is Verdict.FAIL
+
+    @pytest.mark.parametrize("sign", [-1, 1])
+    def test_maps_that_a_random_model_draws_in_negative_fail_too(self, sign):
+        similar = sign * 0.47 + normal(1) / 50
+        assert self.judged(similar, 0.5 + normal(2) / 50).verdict is Verdict.FAIL
+        mixed = np.where(np.arange(N) % 2, similar, -similar)  # the mean of the signed values would be 0
+        assert self.judged(mixed, 0.5 + normal(2) / 50).verdict is Verdict.FAIL
+
+    def test_maps_of_other_images_in_negative_are_alike_too(self):
+        assert self.judged(0.02 + normal(1) / 50, -0.5 + normal(2) / 50).verdict is Verdict.PASS
+
+    def test_structural_similarity_is_shown_with_its_sign_and_not_judged(self):
+        names = ("similarity_randomised", "similarity_between_images", "ssim_randomised", "ssim_between_images")
+        values = dict(zip(names, (0.02, 0.5, -0.9, 0.4), strict=True))
+        quantities = {(self.check.id, name, "", "f"): value + normal(1) / 50 for name, value in values.items()}
+        outcome = saliency.judge(context(quantities=quantities), self.check)
+        assert [item.criterion.verdict for item in outcome.judged] == [Verdict.PASS]
+        rows = {row[1]: row[3] for row in outcome.tables[0].rows}
+        assert list(rows) == [name.replace("_", " ").replace("ssim", "SSIM") for name in names]
+        assert rows["SSIM randomised"] == pytest.approx(-0.9, abs=0.01)
 
     def test_the_similarity_of_different_images_is_the_bar_when_it_is_lower(self):
         assert self.judged(0.25 + normal(1) / 50, 0.1 + normal(2) / 50).verdict is Verdict.FAIL
