@@ -245,7 +245,9 @@ def test_what_is_kept_of_patients_depends_on_a_secret_and_no_score_does(workshop
     assert not keys[0] & {patient_key(f"p{number}") for number in range(30)}  # a list of patients re-identifies nobody
     tables = []
     for name in ("one/run", "two/run"):
-        with RunFolder.open(workshop / name, prepare(read_plan(workshop / "plan.toml")).identity, chunk_size=8) as opened:
+        with RunFolder.open(
+            workshop / name, prepare(read_plan(workshop / "plan.toml")).identity, chunk_size=8
+        ) as opened:
             clear = {opened.hashed(f"images/{number}.png"): number for number in range(36)}
         tables.append({(clear[case], column): value for (case, column), value in scores(workshop, name).items()})
     same(*tables, tolerance=0)

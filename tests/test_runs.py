@@ -98,6 +98,18 @@ def test_what_a_condition_learned_comes_back(tmp_path):
         assert torch.equal(run.read_state("shortcut.x")["mean"], torch.arange(6.0).reshape(2, 3))
 
 
+def test_a_complete_run_keeps_nothing_that_was_learned_from_images(tmp_path):
+    with RunFolder.open(tmp_path / "run", IDENTITY, chunk_size=2) as run:
+        run.write_state("shortcut.x", {"donors": torch.ones(2)})
+        run.write_chunk(0, chunk())
+        run.finish()
+        assert not (run.path / "states").exists()
+        assert run.chunk_path(0).is_file()
+    with RunFolder.open(tmp_path / "run", IDENTITY, chunk_size=2) as run:
+        assert run.read_state("shortcut.x") is None
+        run.finish()
+
+
 def test_a_write_that_is_cut_short_leaves_no_chunk(tmp_path, monkeypatch):
     def cut(_handle):
         raise KeyboardInterrupt

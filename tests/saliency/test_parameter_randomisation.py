@@ -101,6 +101,35 @@ def test_an_edge_detector_is_found_out(nets, trained, monkeypatch):
     assert found[BETWEEN, "finding 0"][judged].mean() < 0.5
 
 
+def test_copies_that_draw_the_map_in_negative_do_not_count_as_unlike(nets, trained, monkeypatch):
+    """One copy draws the map itself, the other its negative: their signed mean would be 0."""
+    classifier, drawn = nets.wrap(trained), {}
+
+    def brightness(model, display, _layer, findings):
+        negative = drawn.setdefault(model, len(drawn) % 2)
+        plane = 1.0 - display[:, :1] if negative else display[:, :1]
+        return plane.expand(-1, len(findings), -1, -1)
+
+    monkeypatch.setattr(saliency_maps, "maps", brightness)
+    found = measured(classifier, cases(), ParameterRandomisation(seeds=2))
+    assert len(drawn) == 3
+    judged = cases().labels[:, 0] == 1
+    torch.testing.assert_close(found[RANDOMISED, "finding 0"][judged], torch.ones(12))
+
+
+def test_copies_are_drawn_with_the_audits_seed(nets):
+    classifier, batch, condition = nets.build("convolutional", 1), cases(8), ParameterRandomisation(seeds=1)
+    state = condition.fit(classifier, iter([batch]))
+
+    def similarity(seed):
+        seeded = replace(batch, audit_seed=seed)
+        return measured(classifier, seeded, condition, state=state)[RANDOMISED, "finding 0"]
+
+    first, other, again = similarity(3), similarity(4), similarity(3)
+    assert torch.equal(first.nan_to_num(), again.nan_to_num())
+    assert not torch.equal(first.nan_to_num(), other.nan_to_num())
+
+
 @pytest.mark.parametrize("size", [1, 5, 24])
 def test_neither_batch_size_nor_order_changes_a_number(nets, size):
     classifier, batch, condition = (

@@ -145,6 +145,35 @@ def test_donor_is_never_of_the_same_patient(patients):
         assert batch.patient_ids[row] != batch.patient_ids[donor]
 
 
+def test_images_are_learned_from_cases_without_burned_in_text_and_the_atlas_from_all():
+    batch = cases(n=24)
+    burned = torch.arange(24) % 4 != 0
+    marked = replace(batch, images=torch.where(burned[:, None, None, None], 7.0, batch.images))
+    state = fitted(replace(marked, burned_in=tuple(burned.tolist())))
+    expected = fitted(batch.select((~burned).nonzero().flatten()))
+    for name in ("mean", "donors", "donor_patients"):
+        assert torch.equal(state[name], expected[name]), name
+    assert state["grey"].max() < 1
+    assert torch.equal(state["atlas"], fitted(batch)["atlas"])
+    assert not state["shows_burned_in"]
+
+
+def test_when_all_cases_are_burned_in_all_are_used_and_it_is_said():
+    batch = cases()
+    state, expected = fitted(replace(batch, burned_in=(True,) * 24)), fitted(batch)
+    assert state.pop("shows_burned_in")
+    assert not expected.pop("shows_burned_in")
+    assert all(torch.equal(state[name], value) for name, value in expected.items())
+
+
+def test_cases_without_burned_in_text_may_have_no_mask():
+    batch = cases()
+    batch.anatomy[:12] = False
+    state = fitted(replace(batch, burned_in=(False,) * 12 + (True,) * 12))
+    assert state["grey"].isfinite().all()
+    torch.testing.assert_close(state["mean"], batch.images[:12].double().mean(0, keepdim=True).float())
+
+
 def test_one_patient_has_no_donor():
     batch = cases(n=6, patients=1)
     variant = variants(batch, fitted(batch))["atlas-donor"]
