@@ -17,6 +17,8 @@ from robustbench_rad.shifts._spectral import stretch, stretched_exponential_mtf
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from robustbench_rad.conditions import Batch
+
 
 @dataclass(frozen=True, kw_only=True)
 class Kernel:
@@ -73,22 +75,25 @@ def kernel_named(text: str) -> Kernel | None:
     return None
 
 
-def source_kernels(option: str, metadata: Sequence[Mapping[str, str]], count: int) -> tuple[list[Kernel], list[bool]]:
+def source_kernels(option: str, batch: Batch) -> tuple[list[Kernel], list[bool]]:
     """The kernel of every case, and whether it had to be assumed.
 
     Args:
-        option: Name of a class, or ``auto``: from the column ``ConvolutionKernel`` of the metadata, soft where that is
-            missing or not known.
-        metadata: One mapping per case, or none at all.
-        count: Number of cases.
+        option: Name of a class, or ``auto``: from the DICOM attribute ConvolutionKernel, else from a declared metadata
+            column of that name, soft where neither names a known kernel.
+        batch: The cases.
     """
+    count = len(batch)
     if option != "auto":
         return [KERNELS[option]] * count, [False] * count
-    found = [_from_metadata(row) for row in metadata] if metadata else [None] * count
+    nothing: tuple[Mapping[str, str], ...] = ({},) * count
+    # The file's own header goes first: it needs no declaration, and a column can be out of date.
+    rows = zip(batch.attributes or nothing, batch.metadata or nothing, strict=True)
+    found = [_named_in(attributes) or _named_in(metadata) for attributes, metadata in rows]
     return [kernel or KERNELS["soft"] for kernel in found], [kernel is None for kernel in found]
 
 
-def _from_metadata(row: Mapping[str, str]) -> Kernel | None:
+def _named_in(row: Mapping[str, str]) -> Kernel | None:
     for column, text in row.items():
         if column.lower().replace("_", "") in _COLUMNS and text:
             return kernel_named(str(text))

@@ -38,7 +38,7 @@ _NOISELESS_HU = 0.5
 
 @register(
     id="shift.ct.dose",
-    version=1,
+    version=2,
     space="physical",
     domain="acquisition-shift",
     kind="physical",
@@ -60,8 +60,8 @@ class CtDose(Condition):
         reference_diameter_mm: Diameter of that disc.
         i0: Noise-equivalent quanta of a detector reading (0.6 mm, 720 views) behind no object; None to derive them.
         electronic_noise_quanta: Standard deviation σ_e of the electronic noise of a reading, in such quanta; 0 for none.
-        kernel: ``auto`` (from the column ConvolutionKernel, else soft), ``soft``, ``medium``, ``sharp``, ``ram-lak``,
-            ``shepp-logan`` or ``hann``.
+        kernel: ``auto`` (from ConvolutionKernel of the file or a declared column, else soft), ``soft``, ``medium``,
+            ``sharp``, ``ram-lak``, ``shepp-logan`` or ``hann``.
         bowtie_diameter_mm: Water disc behind which the bow-tie filter gives equal counts; 0 for no filter. Real filters
             flatten less than the patient would need: with 500 the noise varies over a chest as in a real slice, with
             320 its centre is a quarter too quiet and its rim too noisy.
@@ -134,14 +134,14 @@ class CtDose(Condition):
 
     def _assumed_kernels(self, batch: Batch) -> Measurement:
         """1 where the source kernel had to be assumed."""
-        _, assumed = source_kernels(self._source, batch.metadata, len(batch))
+        _, assumed = source_kernels(self._source, batch)
         return Measurement(
             quantity="source_kernel_assumed", values=torch.tensor(assumed, dtype=torch.float32, device=batch.device)
         )
 
     def scan(self, batch: Batch, spacing_mm: Tensor) -> physics.Scan:
         """How the slices of a batch are projected, and its noise reconstructed."""
-        kernels, _ = source_kernels(self._source, batch.metadata, len(batch))
+        kernels, _ = source_kernels(self._source, batch)
         return physics.Scan.of(
             batch,
             spacing_mm,

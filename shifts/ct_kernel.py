@@ -52,7 +52,7 @@ def _factor_level(value: float | str) -> Level:
 
 @register(
     id="shift.ct.kernel",
-    version=1,
+    version=2,
     space="physical",
     domain="acquisition-shift",
     kind="physical",
@@ -66,7 +66,8 @@ class CtKernel(Condition):
 
     Attributes:
         levels: Factors on the frequencies of the source kernel: below 1 softer, above 1 sharper; 1 is the image itself.
-        source: ``auto`` (from the column ConvolutionKernel, else soft), ``soft``, ``medium`` or ``sharp``.
+        source: ``auto`` (from ConvolutionKernel of the file or a declared column, else soft), ``soft``, ``medium``
+            or ``sharp``.
         missing_noise: Whether to add the noise that the capped gain leaves out.
     """
 
@@ -105,7 +106,7 @@ class CtKernel(Condition):
     def _variants(self, batch: Batch, measurements: list[Measurement]) -> Iterator[Variant]:
         spacing, reason = square_spacing_mm(batch)
         applicable = spacing.isfinite()
-        kernels, assumed = source_kernels(self.source, batch.metadata, len(batch))
+        kernels, assumed = source_kernels(self.source, batch)
         spacing = spacing.nan_to_num(1.0)
         f50 = torch.tensor([kernel.f50_per_mm for kernel in kernels], device=batch.device)
         measurements += [

@@ -89,7 +89,7 @@ def slice_hu(label: int, rng: np.random.Generator) -> np.ndarray:
     return image + rng.normal(0, 8, image.shape) * (image > -900)
 
 
-def write_ct(path, hu, *, series, number, patient, maker, burned=False):
+def write_ct(path, hu, *, series, number, patient, maker, kernel="B30f", burned=False):
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, generate_uid()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -98,7 +98,7 @@ def write_ct(path, hu, *, series, number, patient, maker, burned=False):
     file.SeriesInstanceUID, file.StudyInstanceUID = series, series
     file.PatientName, file.PatientID, file.PatientBirthDate = "Doe^Jane", f"MRN-4711-{patient}", "19610203"
     file.InstitutionName, file.Manufacturer, file.Modality = "General Hospital", maker, "CT"
-    file.ConvolutionKernel, file.KVP, file.SliceThickness = "B30f", 120, 2.0
+    file.ConvolutionKernel, file.KVP, file.SliceThickness = kernel, 120, 2.0
     file.PixelSpacing, file.ImagePositionPatient = [0.8, 0.8], [0, 0, 2.0 * number]
     file.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
     file.Rows, file.Columns, file.SamplesPerPixel, file.PhotometricInterpretation = SIDE, SIDE, 1, "MONOCHROME2"
@@ -116,7 +116,7 @@ def write_ct(path, hu, *, series, number, patient, maker, burned=False):
 def ct(tmp_path):
     """Write 24 slices, one or three to a series; returns a function that audits them."""
 
-    def audit(*, volumes=False, burned=False):
+    def audit(*, volumes=False, burned=False, kernel="B30f", source="dicom"):
         rng = np.random.default_rng(2)
         (tmp_path / "ct").mkdir()
         key = "SeriesInstanceUID" if volumes else "SOPInstanceUID"
@@ -131,9 +131,11 @@ def ct(tmp_path):
                     number=number,
                     patient=case,
                     maker=["SIEMENS", "GE"][case // 2 % 2],
+                    kernel=kernel,
                     burned=burned,
                 )
-            rows.append(f"{series if volumes else uid},{case % 2}")
+            name = f"{case}-0.dcm" if source == "manifest" else series if volumes else uid
+            rows.append(f"{name},{case % 2}")
         (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
         (tmp_path / "ct_model.py").write_text(MODEL)
         (tmp_path / "profile.toml").write_text(PROFILE)
@@ -141,6 +143,9 @@ def ct(tmp_path):
         plan = plan.replace("SIZE", f"3, {SIDE}, {SIDE}" if volumes else f"{SIDE}, {SIDE}")
         if volumes:
             plan = plan.replace('modality = "CT"', 'modality = "CT"\ncase = "SeriesInstanceUID"')
+        if source == "manifest":
+            plan = plan.replace('source = "dicom"', 'source = "manifest"\nimage = "SOPInstanceUID"')
+            plan = plan.replace('metadata = { Manufacturer = "nuisance" }\n', "")
         (tmp_path / "plan.toml").write_text(plan)
         done = run_audit(read_plan(tmp_path / "plan.toml"), folder=tmp_path / "run")
         write_reports(done.result, done.folder, ["html", "markdown", "junit"])
@@ -162,6 +167,24 @@ def test_slices_are_audited_in_hu(ct):
     (kernel,) = [table for table in result.tables if table.check == "shift.ct.kernel"]
     f50 = [row[kernel.columns.index("median f50_per_mm")] for row in kernel.rows]
     assert f50[0] < f50[1]
+
+
+@pytest.mark.parametrize("source", ["dicom", "manifest"])
+def test_the_kernel_is_read_from_the_header_without_being_declared(ct, source):
+    """A lung kernel taken for a soft one would be sharpened far beyond what any scanner makes."""
+    tables = {table.check: table for table in ct(kernel="B60f", source=source).tables}
+    for check in ("shift.ct.dose", "shift.ct.kernel"):
+        table = tables[check]
+        assumed = table.columns.index("median source_kernel_assumed")
+        assert [row[assumed] for row in table.rows] == [0, 0], check
+    kernel = tables["shift.ct.kernel"]
+    f50 = kernel.columns.index("median source_f50_per_mm")
+    assert [row[f50] for row in kernel.rows] == pytest.approx([0.8, 0.8])
+
+
+def test_a_kernel_nobody_knows_is_said_to_be_assumed(ct):
+    (kernel,) = [table for table in ct(kernel="XYZ").tables if table.check == "shift.ct.kernel"]
+    assert [row[kernel.columns.index("median source_kernel_assumed")] for row in kernel.rows] == [1, 1]
 
 
 def test_series_become_volumes_for_a_model_that_takes_them(ct):

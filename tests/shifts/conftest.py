@@ -11,7 +11,7 @@ from robustbench_rad.seeds import derive_seed
 def physical_batch():
     """Make a batch from images ``(N, 1, …)``; one spacing for all cases, or a tensor of them."""
 
-    def make(images, *, unit, spacing_mm=None, metadata=(), space=Space.PHYSICAL):
+    def make(images, *, unit, spacing_mm=None, metadata=(), attributes=(), space=Space.PHYSICAL):
         names = tuple(f"case-{index}" for index in range(images.shape[0]))
         spacing = torch.tensor([spacing_mm] * len(names)) if isinstance(spacing_mm, tuple) else spacing_mm
         return Batch(
@@ -25,6 +25,7 @@ def physical_batch():
             modality="CT" if unit is Unit.HU else "DX",
             spacing_mm=spacing,
             metadata=metadata,
+            attributes=attributes,
         )
 
     return make

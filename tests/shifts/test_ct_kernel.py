@@ -112,7 +112,7 @@ def noise_power(noise):
     power = torch.fft.fft2((centre - centre.mean()) * window).abs().square().mean(0)
     frequency = torch.fft.fftfreq(128, PIXEL_MM)
     radius = torch.hypot(frequency[:, None], frequency)
-    rings = [(low, (radius >= low) & (radius < low + 0.05)) for low in np.arange(0.1, 0.6, 0.05)]
+    rings = [(low, (radius >= low) & (radius < low + 0.05)) for low in np.arange(0.1, 0.7, 0.05)]
     return torch.tensor([low + 0.025 for low, _ in rings], dtype=torch.float32), torch.stack(
         [power[ring].mean() for _, ring in rings]
     )
@@ -141,10 +141,10 @@ def test_missing_noise_fills_the_power_of_a_sharp_kernel(scanned, run):
         images, measured = run(shift, batch)
         plain = with_kernel(clean.images, torch.full((6,), PIXEL_MM), [SOFT] * 6, factor=2.0)
         ratio[missing] = noise_power(images[0].images - plain)[1] / before / theory
-    low, high = frequency < 0.45, frequency > 0.55
+    low, high, capped = frequency < 0.45, frequency > 0.55, frequency > 0.65  # the gain reaches its cap at 0.648
     torch.testing.assert_close(ratio[True][low], torch.ones(int(low.sum())), rtol=0.1, atol=0.0)
     torch.testing.assert_close(ratio[True][high], torch.ones(int(high.sum())), rtol=0.2, atol=0.0)
-    assert (ratio[False][high] < ratio[True][high]).all()
+    assert (ratio[False][capped] < 0.8 * ratio[True][capped]).all()
     assert measured["missing_noise_sd_hu", "2.0"].tolist() == [0.0] * 6
 
 

@@ -1,12 +1,14 @@
 """Poisson coupling and photon starvation against exact simulation, and the kernel table."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
+from robustbench_rad.conditions import Unit
 from robustbench_rad.shifts._ct_kernels import KERNELS, kernel_named, source_kernels, transfer
 from robustbench_rad.shifts._ct_noise import inverse_exposure, smooth_along_slices
 from robustbench_rad.shifts._native_noise import NoiseProbe
@@ -138,13 +140,25 @@ def test_kernel_names(text, name):
     assert kernel_named(text) is KERNELS[name]
 
 
-def test_source_kernel_is_read_or_assumed():
+def test_source_kernel_is_read_or_assumed(physical_batch):
     metadata = ({"ConvolutionKernel": "B70f"}, {"convolution_kernel": ""}, {"ConvolutionKernel": "XYZ"})
-    kernels, assumed = source_kernels("auto", metadata, 3)
+    batch = physical_batch(torch.zeros(3, 1, 4, 4), unit=Unit.HU, metadata=metadata)
+    kernels, assumed = source_kernels("auto", batch)
     assert [kernel.name for kernel in kernels] == ["sharp", "soft", "soft"]
     assert assumed == [False, True, True]
-    assert source_kernels("medium", metadata, 3) == ([KERNELS["medium"]] * 3, [False] * 3)
-    assert source_kernels("auto", (), 2)[1] == [True, True]
+    assert source_kernels("medium", batch) == ([KERNELS["medium"]] * 3, [False] * 3)
+    assert source_kernels("auto", replace(batch, metadata=()))[1] == [True] * 3
+
+
+def test_the_header_names_the_kernel_before_a_column_does(physical_batch):
+    attributes = ({"ConvolutionKernel": "B60f"}, {"ConvolutionKernel": ""}, {"ConvolutionKernel": "XYZ"}, {})
+    columns = ({"kernel": "B30f"}, {"kernel": "LUNG"}, {"kernel": "B50f"}, {})
+    batch = physical_batch(torch.zeros(4, 1, 4, 4), unit=Unit.HU, metadata=columns, attributes=attributes)
+    kernels, assumed = source_kernels("auto", batch)
+    assert [kernel.name for kernel in kernels] == ["sharp", "sharp", "medium", "soft"]
+    assert assumed == [False, False, False, True]
+    alone = replace(batch, metadata=()).select(torch.tensor([3, 0]))
+    assert [kernel.name for kernel in source_kernels("auto", alone)[0]] == ["soft", "sharp"]
 
 
 def test_transfer_passes_half_and_a_tenth():
