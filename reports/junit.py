@@ -52,7 +52,9 @@ def _properties(result: AuditResult) -> dict[str, str]:
 
 def _criterion(suite: ElementTree.Element, criterion: Criterion, strict: bool) -> None:
     name = f"{_words.subject(criterion)}: {plain(criterion.quantity)}"
-    case = _case(suite, f"{criterion.domain}.{plain(criterion.check)}", name)
+    check = plain(criterion.check)
+    place = check if check.startswith(f"{criterion.domain}.") else f"{criterion.domain}.{check}"
+    case = _case(suite, place, name)
     _outcome(case, criterion.verdict, plain(criterion.reason), strict, detail=_detail(criterion))
 
 

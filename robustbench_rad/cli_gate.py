@@ -110,7 +110,8 @@ def against(result: AuditResult, folder: Path, place: Path | None, baseline: Fin
 
 def exit_code(result: AuditResult, plan: Plan, output: Output) -> ExitCode:
     """What the gate tells its caller: 0 passed, 1 failed or regressed, 3 inconclusive (0 when the plan allows it)."""
-    output.say(f"gate: {result.verdict}")
+    if not output.json:
+        output.console.print(f"gate: {result.verdict}", markup=False)
     regression = result.regression.verdict if result.regression else RegressionVerdict.NOT_REGRESSED
     if result.regression:
         output.say(f"against the baseline: {regression}")

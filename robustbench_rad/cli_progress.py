@@ -134,4 +134,5 @@ class _Clock:
     def left(self, remaining: int) -> str:
         if not self._count or remaining <= 0:
             return ""
-        return f", about {max(1, round(remaining / self._per_second / 60))} min left"
+        seconds = remaining / self._per_second
+        return f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {max(1, round(seconds))} s left"

@@ -273,10 +273,9 @@ class Plan(Section):
                 if name not in self.model.names:
                     raise ValueError(f"{place}: {name!r} is not a finding. {suggestion(name, self.model.names)}")
         if (self.data.modality == "CT") != (self.model.input.window_hu is not None):
-            raise ValueError(
-                f"data.modality {self.data.modality!r}: model.input needs "
-                f"{'window_hu' if self.data.modality == 'CT' else 'range'} for it"
-            )
+            expected = "window_hu, e.g. [-1000, 400]" if self.data.modality == "CT" else "range, e.g. [0.0, 1.0]"
+            given = "range" if self.data.modality == "CT" else "window_hu"
+            raise ValueError(f"model.input: data.modality {self.data.modality!r} needs {expected}; {given} is given")
         return self
 
     def path(self, text: str) -> Path:

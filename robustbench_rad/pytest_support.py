@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from robustbench_rad.errors import RobustbenchRadError, RunFolderBusyError, suggestion
+from robustbench_rad.reports._format import points
 from robustbench_rad.result import AuditResult, Criterion, Verdict
 
 POLL_S = 1.0
@@ -30,7 +31,7 @@ class Robustness:
     def headline(self) -> str:
         """Verdict and score in one line."""
         score = self.result.score
-        shown = f"score {score.total:.0f}" if score.total is not None else f"no score ({score.why_none})"
+        shown = f"score {points(score.total)}" if score.total is not None else f"no score ({score.why_none})"
         return f"{self.result.title}: {self.result.verdict}, {shown}"
 
     def criteria(self, check: str, *, finding: str | None = None, quantity: str | None = None) -> list[Criterion]:

@@ -336,7 +336,10 @@ class AuditResult(Record):
         try:
             return cls.model_validate_json(path.read_bytes())
         except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+            raise DataError(
+                f"{path}: cannot be read: {error.strerror}",
+                hint="A run folder holds a result once its audit is complete: run the same audit command to continue it.",
+            ) from error
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"]) or "the file"

@@ -7,8 +7,11 @@ from functools import partial
 from robustbench_rad.checks.comparisons import Comparison, judge_jointly
 from robustbench_rad.checks.context import CheckOutcome, JudgeContext
 from robustbench_rad.checks.metrics import METRICS, NAMES, metric
+from robustbench_rad.errors import StatisticsError
 from robustbench_rad.profile import CheckSpec
 from robustbench_rad.statistics.estimate import Estimate
+
+USELESS = 0.2  # a sensitivity or specificity wholly below this is no operating point anyone chose
 
 
 def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
@@ -22,7 +25,24 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
             comparisons.append(
                 Comparison(finding=finding, quantity=quantity, harm=name, estimate=make, counted=counted)
             )
-    return CheckOutcome(judged=judge_jointly(context, check, comparisons))
+    return CheckOutcome(judged=judge_jointly(context, check, comparisons), notices=_useless_thresholds(context))
+
+
+def _useless_thresholds(context: JudgeContext) -> list[str]:
+    """Say when nearly everything, or nearly nothing, is called at the locked threshold; AUROC does not see it."""
+    notices = []
+    for finding in context.findings:
+        for name, calls in (("specificity", "positive"), ("sensitivity", "negative")):
+            try:
+                found = metric(context, name, finding, context.clean(finding), context.confidence)
+            except StatisticsError:
+                continue
+            if found.upper < USELESS:
+                notices.append(
+                    f"{finding}: nearly every case is called {calls} ({NAMES[name]} {found.value:.2f}) at the locked "
+                    "threshold: check the threshold, and range, mean and std in [model.input]"
+                )
+    return notices
 
 
 def _claims(context: JudgeContext, finding: str) -> dict[str, float]:

@@ -228,5 +228,6 @@ def refuse_duplicates(case_ids: Iterable[str], where: str) -> None:
         seen.add(case_id)
     if twice:
         raise DataError(
-            f"{where}: duplicate case ids: {some(list(twice))}", hint="Name a column of unique ids in data.case."
+            f"{where}: duplicate case ids: {some(list(twice))}",
+            hint="Remove the repeated rows; where they are different cases, name a column of unique ids in data.case.",
         )

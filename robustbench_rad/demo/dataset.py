@@ -16,7 +16,7 @@ from robustbench_rad.demo.phantoms import SPACING_MM, Phantom, phantom
 
 FINDING = "lesion"
 TRAINING_SEED, VALIDATION_SEED, AUDIT_SEED = 101, 202, 303
-AUDIT_CASES = 400
+AUDIT_CASES = 1200
 AUDIT_ASSOCIATION = 0.8
 """In the audit set 80 % of the cases with a lesion and 20 % of the others carry a marker: a biased test set.
 Without any association a model that reads the marker could not be told from one that does not."""
@@ -101,7 +101,7 @@ class AuditSet(Dataset[dict[str, Any]]):
         }
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=2048)
 def _drawn(index: int) -> Phantom:
     return phantom(AUDIT_SEED, index, association=AUDIT_ASSOCIATION)
 

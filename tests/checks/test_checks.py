@@ -99,6 +99,11 @@ class TestClean:
         (item,) = clean.judge(context(minimum_auroc=0.75), spec("clean.performance")).judged
         assert "0.75" in item.criterion.quantity
 
+    def test_a_threshold_that_calls_everything_is_said(self):
+        outcome = clean.judge(context({("clean", ""): CLEAN + 50}), spec("clean.performance"))
+        assert any("nearly every case is called positive" in notice for notice in outcome.notices)
+        assert not clean.judge(context(), spec("clean.performance")).notices
+
     def test_one_class_is_inconclusive(self):
         (item,) = clean.judge(context(label=np.ones(N)), spec("clean.performance")).judged
         assert item.criterion.verdict is Verdict.INCONCLUSIVE
