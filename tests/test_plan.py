@@ -110,7 +110,7 @@ def test_unknown_key_suggests_the_nearest(path, value, message):
         ("data.findings", {"efusion": "label"}, "data.findings: 'efusion' is not a finding. Did you mean 'effusion'?"),
         ("data.spacing_mm", [1], "data.spacing_mm: expected a valid string or a valid number, got [1]"),
         ("data.metadata", {"site": "nuisanc"}, "data.metadata.site: expected 'nuisance', "),
-        ("data.modality", "CT", "data.modality 'CT': model.input needs window_hu for it"),
+        ("data.modality", "CT", "data.modality 'CT' needs window_hu, e.g. [-1000, 400]; range is given"),
         ("data.cost", {"effusion": {"mis": 2}}, "data.cost.effusion.mis: expected 'miss' or 'false_alarm', got 'mis'"),
         ("data.source", "dicom", "data: source = 'dicom' needs root"),
         ("data.anatomy", {}, "data.anatomy: declare exactly one of column, atlas and provider"),
