@@ -13,6 +13,7 @@ import typer
 
 from robustbench_rad import __version__
 from robustbench_rad.cli_check_table import check_table
+from robustbench_rad.cli_json import JsonErrorsGroup
 from robustbench_rad.cli_power import power
 from robustbench_rad.cli_profile import profile_app
 from robustbench_rad.cli_support import (
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="robustbench-rad",
+    cls=JsonErrorsGroup,
     help="Scored robustness reports for radiology image classifiers.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -220,7 +222,7 @@ def list_(
     output = Output(json=as_json, quiet=quiet, verbose=verbose, no_color=no_color)
     found = [row for row in rows() if what in row["id"]]
     if output.json:
-        output.print_json(found)
+        output.print_json({"checks": found})
     else:
         output.console.print(table(found, verbose=verbose))
 

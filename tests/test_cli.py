@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -86,7 +87,7 @@ def test_show_prints_a_finished_result(call):
 
 
 def test_list_names_conditions_and_checks(call):
-    rows = json.loads(call("list", "--json").stdout)
+    rows = json.loads(call("list", "--json").stdout)["checks"]
     ids = {row["id"] for row in rows}
     assert {"attack.pgd-linf", "shift.ct.kernel", "shortcut.scanner-dependence"} <= ids
     assert all(row["summary"] for row in rows)
@@ -132,14 +133,89 @@ def test_bad_input_is_a_message_with_exit_code_2(call, edit, name):
         (("images/4.png,p4,0", "images/4.png,p4,2"), r"cases\.csv.*label.*'2'"),
         (("images/4.png,p4", "images/gone.png,p4"), r"gone\.png"),
         (("images/4.png,p4", "images/5.png,p4"), r"images/5\.png"),
+        (("patient,label", "patient,lable"), r"cases\.csv.*'label'"),
     ],
-    ids=["label outside 0, 1, empty", "missing image", "duplicate case"],
+    ids=["label outside 0, 1, empty", "missing image", "duplicate case", "wrong column"],
 )
 def test_bad_manifest_is_a_message_with_exit_code_2(call, edit, change, pattern):
     edit(*change, "cases.csv")
     done = call("audit", "plan.toml")
     assert done.exit_code == 2, done.output
     assert re.search(pattern, done.stderr.replace("\n", " ")), done.stderr
+    assert "Traceback" not in done.output
+
+
+def unusable(done, *patterns):
+    """Exit code 2, every pattern in the message, no traceback."""
+    assert done.exit_code == 2, done.output
+    for pattern in patterns:
+        assert re.search(pattern, done.stderr), done.stderr
+    assert "Traceback" not in done.output
+
+
+def cut(path, share):
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+
+
+def test_a_truncated_png_is_a_message(call, workshop):
+    cut(workshop / "images" / "4.png", 0.5)
+    unusable(call("audit", "plan.toml"), r"1 of 36 cases", r"images/4\.png: cannot be decoded", "on_unreadable")
+
+
+@pytest.fixture
+def with_film(write_dicom, edit):
+    """Put a DICOM film in the place of one PNG; keyword arguments are its attributes."""
+
+    def make(**attributes):
+        path = write_dicom(np.full((20, 20), 100, np.uint8), "images/4.dcm", **attributes)
+        edit("images/4.png", "images/4.dcm", "cases.csv")
+        return path
+
+    return make
+
+
+def test_a_whole_dicom_film_is_audited(call, with_film):
+    with_film()
+    done = call("audit", "plan.toml", "-q")
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_truncated_dicom_is_a_message(call, with_film, share):
+    cut(with_film(), share)
+    unusable(call("audit", "plan.toml"), r"1 of 36 cases", r"images/4\.dcm: ")
+
+
+def test_dicom_without_pixel_data_is_a_message(call, with_film):
+    with_film(PixelData=None)
+    unusable(call("audit", "plan.toml"), r"1 of 36 cases", r"images/4\.dcm: the DICOM file has no pixel data")
+
+
+@pytest.mark.parametrize(
+    ("change", "pattern"),
+    [
+        (("[data]", "[data]\nstored_bits = 7"), r"expected \[0, 127\] for 7 stored bits, got \[\d+, \d{3}\]"),
+        (("[data]", "[data]\nstored_bits = 12"), r"stored_bits = 12 is declared, but the file stores 8 bits"),
+    ],
+    ids=["too few bits", "too many bits"],
+)
+def test_an_image_outside_its_declared_range_is_a_message(call, edit, change, pattern):
+    edit(*change)
+    unusable(call("audit", "plan.toml"), pattern)
+
+
+@pytest.mark.parametrize(("command", "code"), [("audit", 0), ("gate", 3)])
+def test_a_finding_of_one_class_never_passes(call, workshop, command, code):
+    table = workshop / "cases.csv"
+    table.write_text(re.sub(r",1,([AB]),", r",0,\1,", table.read_text()))
+    done = call(command, "plan.toml", "--run-folder", "run", "-q", "--json")
+    assert done.exit_code == code, done.output
+    result = json.loads(done.stdout)["result"]
+    assert result["verdict"] == "inconclusive"
+    clean = [c for c in result["criteria"] if c["check"] == "clean.performance"]
+    assert clean
+    assert "pass" not in {criterion["verdict"] for criterion in clean}
 
 
 def test_empty_manifest_is_a_message_with_exit_code_2(call, workshop):
@@ -164,6 +240,36 @@ def test_errors_are_json_too(call):
     done = call("audit", "nowhere.toml", "--json")
     assert done.exit_code == 2
     assert json.loads(done.stdout)["error"]["hint"]
+
+
+USAGE = {
+    "missing argument": (["audit"], "Missing argument 'plan'"),
+    "bad option": (["audit", "plan.toml", "--sed", "3"], "No such option: --sed"),
+    "bad value": (["audit", "plan.toml", "--workers", "many"], "Invalid value for '--workers'"),
+    "unknown command": (["adit"], "No such command 'adit'"),
+    "bad option of a sub-command": (["profile", "lock", "--sed"], "No such option: --sed"),
+}
+
+
+@pytest.mark.parametrize("name", USAGE)
+def test_usage_errors_are_json_too(call, name):
+    arguments, message = USAGE[name]
+    done = call(*arguments, "--json")
+    assert done.exit_code == 2
+    error = json.loads(done.stdout)["error"]
+    assert error["kind"] == "usage error"
+    assert message in error["message"]
+    assert "--help" in error["hint"]
+    assert "Usage:" in done.stderr
+    plain = call(*arguments)
+    assert (plain.exit_code, plain.stdout) == (2, "")
+    assert "Usage:" in plain.stderr
+
+
+def test_help_is_no_error(call):
+    done = call("audit", "--help", "--json")
+    assert done.exit_code == 0
+    assert "Usage:" in done.stdout
 
 
 def test_a_run_folder_of_another_plan_is_refused(call, edit):
