@@ -231,7 +231,7 @@ def list_(
 @command
 def demo(
     folder: Annotated[Path, typer.Option("--folder", help="Where the two runs lie.")] = Path("robustbench-rad-demo"),
-    cases: Annotated[int, typer.Option("--cases", min=20, max=400, help="Phantoms to audit.")] = 400,
+    cases: Annotated[int, typer.Option("--cases", min=20, max=1200, help="Phantoms to audit.")] = 1200,
     train: Annotated[bool, typer.Option("--train", help="Make the two classifiers again first.")] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,

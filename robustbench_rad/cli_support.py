@@ -91,7 +91,12 @@ def command(function: Command) -> Command:
             _report(output, "error", error.message, error.hint)
             raise typer.Exit(ExitCode.USAGE) from error
         except KeyboardInterrupt as error:
-            _report(output, "interrupted", "interrupted", "Finished chunks are kept: run the same command to continue.")
+            _report(
+                output,
+                "interrupted",
+                "stopped by Ctrl-C",
+                "Finished chunks are kept: run the same command to continue.",
+            )
             raise typer.Exit(ExitCode.INTERRUPTED) from error
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise

@@ -34,7 +34,10 @@ from robustbench_rad.shortcuts import anatomy
 
 FILLS = ("atlas-mean", "atlas-blur", "atlas-donor", "shape-only", "own-mean")
 NO_MASKS = "no anatomy masks: declare [data.anatomy]"
-NO_OUTSIDE = "the anatomy atlas covers nearly the whole image or its whole border: are the masks inverted?"
+NO_OUTSIDE = (
+    "the anatomy masks (or the hull of the body) together cover nearly the whole image or its whole border, so nothing would "
+    "be left outside: give masks of the organ, and check that they are not inverted"
+)
 NO_OWN_MASK = "no anatomy mask for the case"
 NO_DONOR = "no donor image of another patient"
 
