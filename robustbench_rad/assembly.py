@@ -68,10 +68,10 @@ def with_physical_units(plan: Plan, levels: Mapping[str, tuple[Level, ...]]) -> 
             return level
         if section.window_hu is not None:
             width = section.window_hu[1] - section.window_hu[0]
-            return replace(level, unit=f"of display range = {level.value * width:.3g} HU")
+            return replace(level, unit=f"of range = {level.value * width:.3g} HU")
         if plan.data.stored_bits is not None:
             grey = level.value * (2**plan.data.stored_bits - 1)
-            return replace(level, unit=f"of display range = {grey:.3g} grey levels of {plan.data.stored_bits} bit")
+            return replace(level, unit=f"of range = {grey:.3g} grey level{'' if round(grey, 3) == 1 else 's'}")
         return level
 
     return {condition: tuple(physical(level) for level in ladder) for condition, ladder in levels.items()}

@@ -161,11 +161,11 @@ def test_slices_are_audited_in_hu(ct):
     assert "shift.xr.dose" not in checks  # has no meaning for CT: no part of the effective profile
     assert result.findings[0].auroc.estimate > 0.95
     (dose,) = [table for table in result.tables if table.check == "shift.ct.dose"]
-    noise = [row[dose.columns.index("median noise_sd_hu")] for row in dose.rows]
+    noise = [row[dose.columns.index("median noise sd hu")] for row in dose.rows]
     assert 0 < noise[0] < noise[1]
     assert [row[1] for row in dose.rows] == [24, 24]
     (kernel,) = [table for table in result.tables if table.check == "shift.ct.kernel"]
-    f50 = [row[kernel.columns.index("median f50_per_mm")] for row in kernel.rows]
+    f50 = [row[kernel.columns.index("median f50 per mm")] for row in kernel.rows]
     assert f50[0] < f50[1]
 
 
@@ -175,16 +175,22 @@ def test_the_kernel_is_read_from_the_header_without_being_declared(ct, source):
     tables = {table.check: table for table in ct(kernel="B60f", source=source).tables}
     for check in ("shift.ct.dose", "shift.ct.kernel"):
         table = tables[check]
-        assumed = table.columns.index("median source_kernel_assumed")
+        assumed = table.columns.index("median source kernel assumed")
         assert [row[assumed] for row in table.rows] == [0, 0], check
     kernel = tables["shift.ct.kernel"]
-    f50 = kernel.columns.index("median source_f50_per_mm")
+    f50 = kernel.columns.index("median source f50 per mm")
     assert [row[f50] for row in kernel.rows] == pytest.approx([0.8, 0.8])
 
 
 def test_a_kernel_nobody_knows_is_said_to_be_assumed(ct):
     (kernel,) = [table for table in ct(kernel="XYZ").tables if table.check == "shift.ct.kernel"]
-    assert [row[kernel.columns.index("median source_kernel_assumed")] for row in kernel.rows] == [1, 1]
+    assert [row[kernel.columns.index("median source kernel assumed")] for row in kernel.rows] == [1, 1]
+
+
+def test_epsilon_is_given_in_hu_too(ct):
+    """A window of 500 HU: 1/255 of the display range is 1.96 HU."""
+    levels = {c.level.unit for c in ct().criteria if c.check == "attack.pgd-linf"}
+    assert levels == {"of range = 1.96 HU"}
 
 
 def test_series_become_volumes_for_a_model_that_takes_them(ct):

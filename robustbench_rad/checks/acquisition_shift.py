@@ -77,7 +77,7 @@ def _measurements(context: JudgeContext, check: CheckSpec) -> list[Table]:
         altered = ~np.isnan(context.margins(check.id, level.name, context.findings[0]))
         values = [_median(_measured(context, check.id, name, level.name)) for name in names]
         rows.append([str(level), int(altered.sum()), int((~altered).sum()), *values])
-    columns = ["level", "cases altered", "not applicable", *(f"median {name}" for name in names)]
+    columns = ["level", "cases altered", "not applicable", *(f"median {name.replace('_', ' ')}" for name in names)]
     return [Table(check=check.id, domain=check.domain, title="What the shift did", columns=columns, rows=rows)]
 
 
