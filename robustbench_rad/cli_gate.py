@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from robustbench_rad.cli_support import ExitCode, Output
 from robustbench_rad.errors import PlanError
 from robustbench_rad.plan import Plan
-from robustbench_rad.result import AuditResult, RegressionVerdict, Verdict
+from robustbench_rad.result import NOT_RUN, AuditResult, RegressionVerdict, Verdict
 
 if TYPE_CHECKING:
     from robustbench_rad.judging import FinishedRun
@@ -121,7 +121,20 @@ def exit_code(result: AuditResult, plan: Plan, output: Output) -> ExitCode:
         "inconclusive": result.verdict is not Verdict.PASS,
         "cannot tell": regression is not RegressionVerdict.NOT_REGRESSED,
     }
+    hollow = _hollow(result)
+    allow = plan.inconclusive == "allow" and not hollow
     for word in (word for word, is_open in open_.items() if is_open):
-        allowed = 'allowed by the plan (inconclusive = "allow")' if plan.inconclusive == "allow" else "not a pass"
+        allowed = 'allowed by the plan (inconclusive = "allow")' if allow else hollow or "not a pass"
         output.messages.print(f"warning: {word}, {allowed}", markup=False)
-    return ExitCode.INCONCLUSIVE if any(open_.values()) and plan.inconclusive != "allow" else ExitCode.OK
+    return ExitCode.INCONCLUSIVE if any(open_.values()) and not allow else ExitCode.OK
+
+
+def _hollow(result: AuditResult) -> str:
+    """Why this result may not be waved through whatever the plan allows: it holds too little to stand on."""
+    if not result.complete:
+        return "the run is incomplete"
+    judged = [criterion for criterion in result.criteria if criterion.verdict is not Verdict.INFORMATIONAL]
+    if not any(criterion.harm.estimate is not None for criterion in judged):
+        return "no check was judged"
+    missing = [criterion.check for criterion in judged if criterion.critical and criterion.quantity == NOT_RUN]
+    return f"critical checks were not run: {', '.join(missing)}" if missing else ""

@@ -57,7 +57,7 @@ def judge_audit(
         judged=judged,
         curves=[curve for outcome in outcomes for curve in outcome.curves],
         tables=[table for outcome in outcomes for table in outcome.tables],
-        notices=[notice for outcome in outcomes for notice in outcome.notices],
+        notices=[*_profile_notice(profile), *(notice for outcome in outcomes for notice in outcome.notices)],
         score=score,
         verdict=verdict,
     )
@@ -82,6 +82,11 @@ def _doubted(item: Judged, doubt: str) -> Judged:
         return item
     update = {"verdict": Verdict.INCONCLUSIVE, "reason": doubt}
     return replace(item, criterion=item.criterion.model_copy(update=update))
+
+
+def _profile_notice(profile: Profile) -> list[str]:
+    changed = ", ".join(profile.modified)
+    return [f"The plan changes the profile {profile.name} v{profile.version}: {changed}."] if changed else []
 
 
 def _preflight_gate(preflight: list[PreflightItem], gate: tuple[Verdict, str]) -> tuple[Verdict, str]:

@@ -173,7 +173,7 @@ def policy_of(profile: Profile) -> dict[str, str]:
     """What the provenance says of how it was judged."""
     return {
         "policy_sha256": digest(profile.policy),
-        "profile": f"{profile.name} v{profile.version}",
+        "profile": profile.label,
         "profile_sha256": profile.sha256,
     }
 

@@ -87,7 +87,11 @@ class ProfileFile(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """The effective profile of an audit: the file plus what the plan overrides."""
+    """The effective profile of an audit: the file plus what the plan overrides.
+
+    Attributes:
+        modified: Checks of the file that the plan changes or leaves out.
+    """
 
     name: str
     version: int
@@ -95,6 +99,12 @@ class Profile:
     minimum_auroc: float
     weights: Mapping[Domain, float]
     checks: tuple[CheckSpec, ...]
+    modified: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Name and version, and whether the plan has changed it."""
+        return f"{self.name} v{self.version}{', modified by the plan' if self.modified else ''}"
 
     def check(self, id: str) -> CheckSpec | None:
         """The check of that id, if the profile holds it."""
@@ -198,7 +208,7 @@ def effective_profile(plan: Plan, file: ProfileFile | None = None) -> Profile:
     profile does not hold is added. Checks that have no meaning for the modality are no part of the effective profile.
 
     Raises:
-        PlanError: Unknown check.
+        PlanError: Unknown check, one of another modality, or a change of a locked profile.
     """
     from robustbench_rad.checks import defaults
 
@@ -226,7 +236,29 @@ def effective_profile(plan: Plan, file: ProfileFile | None = None) -> Profile:
         minimum_auroc=file.minimum_auroc,
         weights={domain: section.weight for domain, section in file.domains.items()},
         checks=tuple(checks),
+        modified=_modified(plan, file),
     )
+
+
+def _modified(plan: Plan, file: ProfileFile) -> tuple[str, ...]:
+    """Checks of the profile that the plan changes; a locked profile allows none.
+
+    Raises:
+        PlanError: The profile is locked.
+    """
+    changed = tuple(
+        id
+        for id, override in plan.checks.items()
+        if id in file.checks
+        and override is not True
+        and (override is False or {**file.checks[id], **override} != file.checks[id])
+    )
+    if changed and file.sha256 is not None:
+        raise PlanError(
+            f"profile {file.name} v{file.version} is locked, and the plan changes {', '.join(changed)}",
+            hint="Take these tables out of [checks], or lock a profile of your own: robustbench-rad profile lock FILE",
+        )
+    return changed
 
 
 def _refuse_other_modality(plan: Plan) -> None:

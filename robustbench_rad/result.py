@@ -13,6 +13,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+NOT_RUN = "not run"
+"""Quantity of the criterion that stands for a check which did not run at all."""
+
 SCHEMA_VERSION = "1.0"
 
 

@@ -39,6 +39,7 @@ class _Check:
         domain: Its family.
         profiled: Whether the profile itself holds it.
         critical: Whether it caps the total.
+        left_out: Whether the plan leaves it out.
         finding: Finding of its worst criterion, "" when it is missing.
         points: ``(T,)``.
         failed: ``(T,)`` whether any criterion failed.
@@ -49,6 +50,7 @@ class _Check:
     domain: Domain
     profiled: bool
     critical: bool
+    left_out: bool
     finding: str
     points: Floats
     failed: Flags
@@ -147,8 +149,8 @@ def _checks(judged: Sequence[Judged], profile: Profile, shifts: Floats) -> list[
     for id, places in members.items():
         spec = profile.check(id)
         counted = [place for place in places if judged[place].criterion.verdict is not Verdict.INFORMATIONAL]
-        if places and not counted:
-            continue  # informational from end to end
+        if places and not counted and (spec is None or spec.informational):
+            continue  # only shown, by its nature; a judged check that judged nothing is missing
         criteria = [judged[place].criterion for place in counted]
         outcomes = [_outcome(judged[place], shifts[:, place]) for place in counted]
         outcomes = outcomes or [_missing(len(shifts))]
@@ -159,6 +161,7 @@ def _checks(judged: Sequence[Judged], profile: Profile, shifts: Floats) -> list[
                 domain=spec.domain if spec else criteria[0].domain,
                 profiled=spec.profiled if spec else False,
                 critical=spec.critical if spec else any(criterion.critical for criterion in criteria),
+                left_out=spec is not None and not spec.enabled,
                 finding=criteria[worst].finding if criteria else "",
                 points=np.min([outcome[0] for outcome in outcomes], axis=0),
                 failed=np.any([outcome[1] for outcome in outcomes], axis=0),
@@ -257,7 +260,8 @@ def _ceiling(checks: Sequence[_Check]) -> Floats:
     critical = _critical(checks)
     if not critical:
         return np.full(1, 100.0)
-    failed = np.any([check.failed for check in critical], axis=0)
+    # A critical check that the plan leaves out might have failed: leaving it out must not lift the cap.
+    failed = np.any([check.failed | check.left_out for check in critical], axis=0)
     passed = np.all([check.passed for check in critical], axis=0)
     return np.where(failed, CAP_FAIL, np.where(passed, 100.0, CAP_OPEN))
 
@@ -265,9 +269,12 @@ def _ceiling(checks: Sequence[_Check]) -> Floats:
 def _cap(checks: Sequence[_Check]) -> tuple[float | None, str]:
     critical = _critical(checks)
     failed = [check.id for check in critical if check.failed[0]]
+    left_out = [check.id for check in critical if check.left_out]
     undecided = [check.id for check in critical if not check.failed[0] and not check.passed[0]]
     if failed:
         return CAP_FAIL, f"critical and failed: {', '.join(failed)}"
+    if left_out:
+        return CAP_FAIL, f"critical and left out by the plan: {', '.join(left_out)}"
     if undecided:
         return CAP_OPEN, f"critical and inconclusive or missing: {', '.join(undecided)}"
     return None, ""

@@ -80,6 +80,38 @@ def test_gate_exits_0_on_inconclusive_when_the_plan_allows_it(call, edit):
     assert "warning: inconclusive" in done.stderr
 
 
+def test_allowing_inconclusive_does_not_cover_a_critical_check_that_was_left_out(call, edit):
+    edit("seed = 7", 'seed = 7\ninconclusive = "allow"')
+    with open("plan.toml", "a") as file:
+        file.write('\n[checks]\n"shortcut.masked-anatomy" = false\n"attack.fgsm" = { tolerance = 0.99 }\n')
+    edit('"attack.fgsm" = { tolerance = 0.99 }', '"attack.fgsm" = { tolerance = 0.99, critical_harm = 1.0 }')
+    done = call("gate", "plan.toml", "--run-folder", "run", "-q")
+    assert done.exit_code == 3, done.output
+    assert "critical checks were not run: shortcut.masked-anatomy" in done.stderr.replace("\n", " ")
+
+
+def test_allowing_inconclusive_does_not_cover_zero_checks(call, edit, workshop):
+    edit("seed = 7", 'seed = 7\ninconclusive = "allow"')
+    (workshop / "profile.toml").write_text('name = "empty"\nversion = 1\n[domains.clean]\n[checks]\n')
+    assert call("gate", "plan.toml", "--run-folder", "run", "-q").exit_code == 3
+
+
+def test_a_locked_profile_cannot_be_loosened_by_a_plan(call, workshop):
+    assert call("profile", "lock", "profile.toml").exit_code == 0
+    with open("plan.toml", "a") as file:
+        file.write('\n[checks]\n"attack.fgsm" = { tolerance = 0.99, critical_harm = 1.0 }\n')
+    done = call("audit", "plan.toml")
+    assert done.exit_code == 2
+    assert "is locked, and the plan changes attack.fgsm" in done.stderr.replace("\n", " ")
+
+
+def test_a_plan_that_changes_its_profile_says_so(call):
+    gate_of(call, 0.99)
+    shown = json.loads(call("show", "run", "--json").stdout)
+    assert "modified by the plan" in shown["provenance"]["profile"]
+    assert any("attack.fgsm" in notice for notice in shown["notices"])
+
+
 def test_show_prints_a_finished_result(call):
     call("audit", "plan.toml", "--run-folder", "run", "-q")
     assert "A small audit" in call("show", "run").stdout

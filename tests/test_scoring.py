@@ -124,12 +124,18 @@ def test_without_the_declared_performance_there_is_no_score(gate):
 
 
 def test_nothing_to_judge_is_no_score_and_no_pass():
-    for judged, checks in (([], ()), ([item("a", 0.0, verdict=Verdict.INFORMATIONAL)], (spec("a"),))):
-        score = score_audit(judged, profile(*checks), REACHED, seed=0)
-        assert score.total is None
-        assert score.why_none
-        assert score.evidence_coverage == 0
-        assert overall(score, judged, profile(*checks)) is Verdict.INCONCLUSIVE
+    score = score_audit([], profile(), REACHED, seed=0)
+    assert score.total is None
+    assert overall(score, [], profile()) is Verdict.INCONCLUSIVE
+
+
+def test_a_judged_check_that_only_shows_something_is_missing():
+    """Else a plan could take a check out of the denominator by leaving it nothing to judge."""
+    shown = [item("a", 0.0, verdict=Verdict.INFORMATIONAL)]
+    score = score_audit(shown, profile(spec("a")), REACHED, seed=0)
+    assert score.total < 6
+    assert score.evidence_coverage == 0
+    assert overall(score, shown, profile(spec("a"))) is Verdict.INCONCLUSIVE
 
 
 def test_informational_criteria_never_count():
@@ -268,6 +274,15 @@ def test_leaving_a_check_out_never_raises_the_score(uppers):
         rest = [entry for index, entry in enumerate(judged) if index != place]
         assert total(rest, checks) <= total(judged, checks) + 1e-9
         assert overall(score_audit(rest, profile(*checks), REACHED, seed=0), rest, profile(*checks)) is not Verdict.PASS
+
+
+def test_leaving_a_critical_check_out_does_not_lift_the_cap():
+    from dataclasses import replace as with_
+
+    critical = with_(spec(CHECKS[0].id, CHECKS[0].domain), critical=True, enabled=False)
+    score = score_audit(audit([0.0] * len(CHECKS))[1:], profile(critical, *CHECKS[1:]), REACHED, seed=0)
+    assert score.total <= 49
+    assert "left out by the plan" in score.cap_reason
 
 
 @given(UPPERS)

@@ -15,7 +15,7 @@ USELESS = 0.2  # a sensitivity or specificity wholly below this is no operating 
 
 
 def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
-    """Judge the shortfall, claim minus metric, of every claimed metric; without a claim the profile's least AUROC."""
+    """Judge the shortfall, claim minus metric, of every claimed metric; AUROC always, at the profile's least or more."""
     comparisons = []
     for finding in context.findings:
         for name, claim in _claims(context, finding).items():
@@ -48,7 +48,7 @@ def _useless_thresholds(context: JudgeContext) -> list[str]:
 def _claims(context: JudgeContext, finding: str) -> dict[str, float]:
     section = context.claims.get(finding)
     claims = {name: value for name in METRICS if section and (value := getattr(section, name)) is not None}
-    return claims or {"auroc": context.minimum_auroc}
+    return {"auroc": context.minimum_auroc, **claims}  # a sensitivity alone is met by calling everything
 
 
 def _shortfall(context: JudgeContext, name: str, finding: str, claim: float, confidence: float) -> Estimate:

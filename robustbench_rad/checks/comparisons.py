@@ -16,7 +16,7 @@ from robustbench_rad.conditions import Level
 from robustbench_rad.criteria import Judged, judge
 from robustbench_rad.errors import StatisticsError
 from robustbench_rad.profile import CheckSpec
-from robustbench_rad.result import Criterion, Interval, LevelRecord, Verdict
+from robustbench_rad.result import NOT_RUN, Criterion, Interval, LevelRecord, Verdict
 from robustbench_rad.statistics.estimate import Estimate
 from robustbench_rad.statistics.multiplicity import joint_confidence
 
@@ -135,7 +135,7 @@ def missing_check(check: CheckSpec, reason: str) -> Judged:
         id=check.id,
         check=check.id,
         domain=check.domain,
-        quantity="not run",
+        quantity=NOT_RUN,
         harm=Interval(estimate=None, lower=None, upper=None),
         tolerance=None,
         critical_harm=None,
