@@ -3,7 +3,9 @@
 Run from a checkout; not part of any test run::
 
     python benchmarks/coverage.py --samples 400 --output validity-tables.md
+    python benchmarks/coverage.py --samples 2000 --verdicts
 
+The second is what the three-valued gate says of drops of known size, and what its intervals cost beside plain ones.
 Truth is known: scores are binormal, one of two labels per patient, ``images`` images of a patient whose noise has the
 stated intraclass correlation. Every cell has a seed of its own, derived from ``--seed`` and its parameters, so cells can
 be run alone and in any order.
@@ -15,7 +17,8 @@ import argparse
 import itertools
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -44,6 +47,9 @@ POSITIVES = (10, 20, 50, 100, 300, 1000)
 ICCS = (0.0, 0.3, 0.6)
 IMAGES, NEGATIVES, MOST_NEGATIVES = 3, 5, 2000
 DELTA = 0.05
+DROPS, GATED = (0.0, 0.02, 0.05, 0.08, 0.12), (66, 250, 425)
+# Of the simulation that the gate was planned with.
+PLANNED_AREA, PLANNED_NEGATIVES = 0.88, 4
 
 
 def main() -> None:
@@ -52,10 +58,12 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=400, help="samples per cell")
     parser.add_argument("--seed", type=int, default=20260101)
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--verdicts", action="store_true", help="only what the gate says of drops of known size")
     options = parser.parse_args()
     start = time.process_time()
+    studies = (_planned_verdicts, _price) if options.verdicts else (_areas, _drops, _verdicts, _others)
     with threadpool_limits(1):
-        parts = [table(options.seed, options.samples) for table in (_areas, _drops, _verdicts, _others)]
+        parts = [table(options.seed, options.samples) for table in studies]
     packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy"))
     head = f"{options.samples} samples per cell, seed {options.seed}, {packages}; "
     text = f"{head}{(time.process_time() - start) / 60:.1f} minutes on one core.\n\n" + "\n\n".join(parts) + "\n"
@@ -96,22 +104,82 @@ def _drops(seed: int, samples: int) -> str:
 def _verdicts(seed: int, samples: int) -> str:
     """What the gate says of paired drops of known size."""
     rows = []
-    for positives in (66, 250, 425):
-        row = [str(positives)]
-        for drop in (0.0, 0.02, 0.05, 0.08, 0.12):
-            found = _drop_samples(seed, samples // 2, 0.85, drop, positives, 0.0)
-            said = [judge(e, DELTA).verdict for e in found]
-            shares = [said.count(v) / len(said) for v in (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL)]
-            row.append(" / ".join(f"{100 * share:.0f}" for share in shares))
-        rows.append(row)
-    head = ["positives", *(f"true drop {drop:g}" for drop in (0.0, 0.02, 0.05, 0.08, 0.12))]
+    for positives in GATED:
+        samples_of = (_drop_samples(seed, samples // 2, 0.85, drop, positives, 0.0) for drop in DROPS)
+        rows.append([str(positives), *(_shares(list(found)) for found in samples_of)])
+    head = ["positives", *(f"true drop {drop:g}" for drop in DROPS)]
     return _table(f"Pass / inconclusive / fail, in percent, at a tolerance of {DELTA:g}; clean AUC 0.85", head, rows)
 
 
+def _planned_verdicts(seed: int, samples: int) -> str:
+    """The same in the setting that the gate was planned with, beside what a plain interval says of the same samples."""
+    rows = []
+    for positives in GATED:
+        cells: list[list[str]] = []
+        for drop in DROPS:
+            found = list(_planned_samples(seed, samples, PLANNED_AREA, drop, positives))
+            cells.append([_shares(found), _shares(_plain(found))])
+        for name, column in zip(("the gate", "DeLong, value ± 1.96 SE"), zip(*cells, strict=True), strict=True):
+            rows.append([str(positives), name, *column])
+    head = ["positives", "interval", *(f"true drop {drop:g}" for drop in DROPS)]
+    place = f"clean AUC {PLANNED_AREA:g}, {PLANNED_NEGATIVES} negatives per positive"
+    return _table(f"Pass / inconclusive / fail, in percent, at a tolerance of {DELTA:g}; {place}", head, rows)
+
+
+def _price(seed: int, samples: int) -> str:
+    """How often a condition that does no harm passes: by positives, for the gate and for plain intervals."""
+    sizes = (50, 66, 80, 100, 130)
+    rows = []
+    for area in (0.85, PLANNED_AREA):
+        cells: list[list[str]] = []
+        for positives in sizes:
+            found = list(_planned_samples(seed, samples, area, 0.0, positives))
+            cells.append([_passes(found), _passes(_plain(found))])
+        for name, column in zip(("the gate", "DeLong, value ± 1.96 SE"), zip(*cells, strict=True), strict=True):
+            rows.append([f"{area:g}", name, *column])
+    head = ["clean AUC", "interval", *(f"{positives} positives" for positives in sizes)]
+    return _table(f"Passes without any true drop, in percent, at a tolerance of {DELTA:g}", head, rows)
+
+
+def _planned_samples(seed: int, samples: int, area: float, drop: float, positives: int) -> Iterator[Estimate]:
+    rng = _generator(seed, "planned", area, drop, positives)
+    return _pairs(rng, samples, area, drop, positives, 0.0, PLANNED_NEGATIVES)
+
+
+def _plain(found: Iterable[Estimate]) -> list[Estimate]:
+    """The same estimates with the interval of the normal approximation."""
+    reach = normal_quantile(0.95)
+    return [
+        replace(e, lower=e.value - reach * e.standard_error, upper=e.value + reach * e.standard_error) for e in found
+    ]
+
+
+def _shares(found: Sequence[Estimate]) -> str:
+    said = [judge(e, DELTA).verdict for e in found]
+    shares = [said.count(v) / len(said) for v in (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL)]
+    return " / ".join(f"{100 * share:.0f}" for share in shares)
+
+
+def _passes(found: Sequence[Estimate]) -> str:
+    return f"{100 * np.mean([judge(e, DELTA).verdict is Verdict.PASS for e in found]):.0f}"
+
+
 def _drop_samples(seed: int, samples: int, area: float, drop: float, positives: int, icc: float) -> Iterator[Estimate]:
-    rng = _generator(seed, "drop", area, drop, positives, icc)
+    return _pairs(_generator(seed, "drop", area, drop, positives, icc), samples, area, drop, positives, icc)
+
+
+def _pairs(
+    rng: np.random.Generator,
+    samples: int,
+    area: float,
+    drop: float,
+    positives: int,
+    icc: float,
+    negatives: int = NEGATIVES,
+) -> Iterator[Estimate]:
+    """Paired drops of an AUC; the scores of a case are correlated 0.8."""
     for _ in range(samples):
-        labels, noise, patients = _cases(rng, positives, icc)
+        labels, noise, patients = _cases(rng, positives, icc, negatives=negatives)
         other = 0.8 * noise + 0.6 * _noise(rng, patients, icc)
         clean, altered = noise + _distance(area) * labels, other + _distance(area - drop) * labels
         yield auc_difference(labels, clean, altered, patients, int(patients.max()) + 1)
@@ -220,11 +288,11 @@ def _large_area() -> tuple[float, float]:
 
 
 def _cases(
-    rng: np.random.Generator, positives: int, icc: float, images: int = IMAGES
+    rng: np.random.Generator, positives: int, icc: float, images: int = IMAGES, negatives: int = NEGATIVES
 ) -> tuple[Floats, Floats, NDArray[np.int64]]:
     """Labels, noise and patients: one image per patient at ICC 0, else ``images`` images of fewer patients."""
     images = 1 if icc == 0 else images
-    counts = [max(round(n / images), 2) for n in (positives, min(NEGATIVES * positives, MOST_NEGATIVES))]
+    counts = [max(round(n / images), 2) for n in (positives, min(negatives * positives, MOST_NEGATIVES))]
     labels = np.repeat([1.0, 0.0], [count * images for count in counts])
     patients = np.repeat(np.arange(sum(counts)), images)
     return labels, _noise(rng, patients, icc), patients
