@@ -12,6 +12,7 @@ from robustbench_rad.errors import ModelError
 
 if TYPE_CHECKING:
     from robustbench_rad.classifier import Classifier
+    from robustbench_rad.conditions import Weigh
 
 
 class CountingQuery:
@@ -43,19 +44,23 @@ class CountingQuery:
         self.forwards += len(display)
         return margins
 
-    def margins_and_gradient(self, display: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Margins ``(N, K)`` and the gradient of ``(margins * weights).sum()`` with respect to ``display``."""
+    def margins_and_gradient(self, display: Tensor, weights: Tensor | Weigh) -> tuple[Tensor, Tensor]:
+        """Margins ``(N, K)`` and the gradient of ``(margins * weights).sum()`` with respect to ``display``.
 
-        def ask(part: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        ``weights`` may be chosen from the margins: see :meth:`robustbench_rad.conditions.ModelQuery.margins_and_gradient`.
+        """
+
+        def ask(part: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
             image = part.detach().requires_grad_(True)
             with torch.enable_grad():
                 margins = self.classifier.margins(image)
                 if not margins.requires_grad:  # the graph is cut: an argmax, a rounding, a detour through NumPy
                     return margins.detach(), torch.zeros_like(image)
+                weight = weights(margins.detach(), rows).detach() if callable(weights) else weights[rows]
                 (gradient,) = torch.autograd.grad((margins * weight).sum(), image, allow_unused=True)
             return margins.detach(), torch.zeros_like(image) if gradient is None else gradient
 
-        margins, gradient = self._by_rows(ask, display, weights)
+        margins, gradient = self._by_rows(ask, display, torch.arange(len(display), device=display.device))
         self.forwards += len(display)
         self.backwards += len(display)
         return margins, gradient

@@ -82,3 +82,64 @@ def test_rows_do_not_change_the_numbers(images):
     reference = query(Linear()).margins(images)
     for rows in (1, 3, 7, 10):
         torch.testing.assert_close(query(Linear(), rows=rows).margins(images), reference, rtol=0, atol=1e-6)
+
+
+class Two(Linear):
+    """Two logits, w·x and -2 w·x²; runs out of memory like a linear one."""
+
+    def forward(self, x):
+        return torch.cat([super().forward(x), -2 * (x.flatten(1).square() * self.weight).sum(1, keepdim=True)], dim=1)
+
+
+def two_findings(module, rows=256):
+    head = HeadSpec(kind=Head.SIGMOID, outputs=Outputs.LOGITS, findings=("f", "g"), thresholds=(0.3, 0.7))
+    return CountingQuery(wrap_classifier(module, input=InputSpec(size=(4, 4)), head=head), rows=rows)
+
+
+def smallest(margins, rows):
+    """Weight 1 on the smallest margin of a row, so that the weighted sum is the smallest margin."""
+    del rows
+    return torch.nn.functional.one_hot(margins.argmin(1), margins.shape[1]).float()
+
+
+def test_weights_may_be_chosen_from_the_margins(images):
+    asked = two_findings(Two())
+    margins, gradient = asked.margins_and_gradient(images, smallest)
+    leaf = images.clone().requires_grad_(True)
+    least = asked.classifier.margins(leaf).amin(1)
+    (expected,) = torch.autograd.grad(least.sum(), leaf)
+    torch.testing.assert_close(margins, asked.margins(images))
+    torch.testing.assert_close(gradient, expected)
+    assert 0 < int(margins.argmin(1).sum()) < len(images)  # either finding is the smaller one somewhere
+
+
+@pytest.mark.parametrize(("most", "rows"), [(10**9, 3), (10**9, 1), (3, 256), (1, 7)])
+def test_chosen_weights_see_the_margins_of_their_own_rows(images, most, rows):
+    own = torch.linspace(-1, 1, 20).reshape(10, 2)
+    reference, _ = two_findings(Two()).margins_and_gradient(images, own)
+
+    def weigh(margins, at):
+        assert at.dtype == torch.int64
+        assert not margins.requires_grad
+        torch.testing.assert_close(margins, reference[at])
+        return own[at]
+
+    margins, gradient = two_findings(Two(most), rows).margins_and_gradient(images, weigh)
+    torch.testing.assert_close(margins, reference)
+    torch.testing.assert_close(gradient, two_findings(Two()).margins_and_gradient(images, own)[1])
+
+
+def test_weights_that_depend_on_the_margins_are_held_fixed(images):
+    asked = two_findings(Two())
+    _, gradient = asked.margins_and_gradient(images, lambda margins, _rows: margins)
+    _, fixed = asked.margins_and_gradient(images, asked.margins(images))
+    torch.testing.assert_close(gradient, fixed)  # not twice as large, as the gradient of the squares would be
+
+
+def test_a_cut_graph_has_a_zero_gradient_also_with_chosen_weights(images):
+    class Cut(Two):
+        def forward(self, x):
+            return super().forward(x).detach()
+
+    _, gradient = two_findings(Cut()).margins_and_gradient(images, smallest)
+    assert torch.equal(gradient, torch.zeros_like(images))
