@@ -64,6 +64,7 @@ class Case:
         stored_bits: Bit depth of the stored pixels.
         spacing_mm: Row, column (slice, row, column for volumes) spacing, or None.
         anatomy: Boolean mask of the shape of ``image`` at native sampling, or None.
+        lesion: Boolean mask of the lesions, likewise; all False: the case has none; None: it is not said where they are.
         burned_in: True when the file says that it carries burned-in annotation.
         attributes: Whitelisted DICOM attributes of the file as text; empty for other formats.
     """
@@ -74,6 +75,7 @@ class Case:
     stored_bits: int
     spacing_mm: tuple[float, ...] | None = None
     anatomy: Tensor | None = None
+    lesion: Tensor | None = None
     burned_in: bool = False
     attributes: Mapping[str, str] = field(default_factory=dict)
 

@@ -76,6 +76,12 @@ class Batch:
         modality: DICOM modality code (DX, CR, CT, MR, MG, US).
         spacing_mm: ``(N, 2)`` or ``(N, 3)`` row, column (slice, row, column) spacing; NaN where unknown.
         anatomy: ``(N, 1, H, W)`` boolean masks of the anatomy in ``space``, or None.
+        lesion: ``(N, 1, H, W)`` boolean masks of the lesions in ``space``, or None when no case says where its lesions are;
+            an empty mask is either "no lesion" or "not said", see ``lesion_known``.
+        lesion_known: N times whether the case says where its lesions are, so that an empty mask means that it has none.
+        limits: Physical values, in ``limits_unit``, of image values 0 and 1: in display space the window in HU or the
+            declared range. (0, 1) and without meaning in physical space, whose images are physical values already.
+        limits_unit: Unit of ``limits``, whatever the space; None when it is not known.
         stored_bits: Bit depth of the stored image, for rounding.
         clean_margins: ``(N, K)`` margins of the unaltered images, or None before they are known.
         metadata: N mappings of metadata columns.
@@ -95,6 +101,10 @@ class Batch:
     modality: str = "DX"
     spacing_mm: Tensor | None = None
     anatomy: Tensor | None = None
+    lesion: Tensor | None = None
+    lesion_known: tuple[bool, ...] = ()
+    limits: tuple[float, float] = (0.0, 1.0)
+    limits_unit: Unit | None = None
     stored_bits: int = 8
     clean_margins: Tensor | None = None
     metadata: tuple[Mapping[str, str], ...] = ()
@@ -113,7 +123,7 @@ class Batch:
     def select(self, index: Tensor) -> Self:
         """Return the cases at ``index`` (int64), in that order."""
         rows = index.tolist()
-        optional = ("spacing_mm", "anatomy", "clean_margins")
+        optional = ("spacing_mm", "anatomy", "lesion", "clean_margins")
         tensors = {name: value[index] for name in optional if (value := getattr(self, name)) is not None}
         return replace(
             self,
@@ -124,6 +134,7 @@ class Batch:
             seeds=tuple(self.seeds[row] for row in rows),
             metadata=tuple(self.metadata[row] for row in rows) if self.metadata else (),
             burned_in=tuple(self.burned_in[row] for row in rows) if self.burned_in else (),
+            lesion_known=tuple(self.lesion_known[row] for row in rows) if self.lesion_known else (),
             attributes=tuple(self.attributes[row] for row in rows) if self.attributes else (),
             **tensors,
         )
@@ -263,6 +274,21 @@ class Condition:
             return cls(**values)
         except (TypeError, ValueError) as error:
             raise PlanError(f"[checks.{cls.id!r}]: {error}") from error
+
+    @property
+    def works_in(self) -> Space:
+        """Space of the images that :meth:`fit` and :meth:`apply` are given; an option may make it another than ``space``."""
+        return self.space
+
+    def self_test(self) -> str:
+        """Solve a problem whose answer is known, with these options, in this very process: a positive control.
+
+        An audit runs it once, before it believes that a model withstood the condition.
+
+        Returns:
+            "" when all is well or there is nothing to test, else what was expected and what came.
+        """
+        return ""
 
     def fit(self, classifier: Classifier, batches: Iterator[Batch]) -> State | None:
         """Learn what must be learned from the whole set first; batches are in the condition's space."""

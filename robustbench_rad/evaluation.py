@@ -59,15 +59,31 @@ class Evaluator:
     def display_batch(self, cases: Sequence[Case]) -> Batch:
         """Bring cases of any shape to one display batch; clean margins are not yet known."""
         planes = [self._display(case) for case in cases]
-        anatomy = _stack_masks(
-            [None if c.anatomy is None else resize_mask(c.anatomy, self.classifier.input) for c in cases]
+        spec = self.classifier.input
+        anatomy = [None if c.anatomy is None else resize_mask(c.anatomy, spec) for c in cases]
+        lesion = [None if c.lesion is None else resize_mask(c.lesion, spec, touched=True) for c in cases]
+        return self._batch(
+            cases,
+            images=torch.stack(planes),
+            space=Space.DISPLAY,
+            anatomy=_stack_masks(anatomy),
+            lesion=_stack_masks(lesion),
+            limits=spec.limits,
         )
-        return self._batch(cases, images=torch.stack(planes), space=Space.DISPLAY, anatomy=anatomy)
 
     def _display(self, case: Case) -> Tensor:
         return self.classifier.display(case.image.unsqueeze(0).to(self.classifier.device))[0]
 
-    def _batch(self, cases: Sequence[Case], *, images: Tensor, space: Space, anatomy: Tensor | None) -> Batch:
+    def _batch(
+        self,
+        cases: Sequence[Case],
+        *,
+        images: Tensor,
+        space: Space,
+        anatomy: Tensor | None,
+        lesion: Tensor | None,
+        limits: tuple[float, float] = (0.0, 1.0),
+    ) -> Batch:
         device = self.classifier.device
         axes = images.ndim - 2
         spacing = [case.spacing_mm or (float("nan"),) * axes for case in cases]
@@ -82,6 +98,10 @@ class Evaluator:
             modality=self.modality,
             spacing_mm=torch.tensor(spacing, dtype=torch.float32, device=device),
             anatomy=None if anatomy is None else anatomy.to(device),
+            lesion=None if lesion is None else lesion.to(device),
+            lesion_known=tuple(case.lesion is not None for case in cases),
+            limits=limits,
+            limits_unit=cases[0].unit,
             stored_bits=cases[0].stored_bits,
             metadata=tuple(case.record.metadata for case in cases),
             burned_in=tuple(case.burned_in for case in cases),
@@ -102,7 +122,7 @@ class Evaluator:
         for condition in self.conditions:
             self.progress.condition(condition.id)
             before = (self.query.forwards, self.query.backwards)
-            for rows, batch in self._numbered(condition.space, cases, display):
+            for rows, batch in self._numbered(condition.works_in, cases, display):
                 self._apply_or_note(condition, replace(batch, clean_margins=clean[rows]), rows, table)
             table.passes[condition.id] = (self.query.forwards - before[0], self.query.backwards - before[1])
         return table.chunk()
@@ -147,7 +167,8 @@ class Evaluator:
     def _physical_batch(self, cases: Sequence[Case]) -> Batch:
         images = self._signal(torch.stack([case.image for case in cases]), cases[0].unit)
         anatomy = _stack_masks([case.anatomy for case in cases])
-        return self._batch(cases, images=images, space=Space.PHYSICAL, anatomy=anatomy)
+        lesion = _stack_masks([case.lesion for case in cases])
+        return self._batch(cases, images=images, space=Space.PHYSICAL, anatomy=anatomy, lesion=lesion)
 
     def _apply_or_note(self, condition: Condition, batch: Batch, rows: list[int], table: _Table) -> None:
         """Apply one condition; one that cannot be applied is noted for its cases, and the others go on."""
@@ -175,7 +196,7 @@ class Evaluator:
 
     def displayed(self, condition: Condition, images: Tensor, batch: Batch) -> Tensor:
         """Images in the condition's space as the model is shown them."""
-        if condition.space is Space.DISPLAY:
+        if condition.works_in is Space.DISPLAY:
             return images
         return self.classifier.display(self._declared(images, batch.unit))
 
@@ -199,7 +220,7 @@ class Evaluator:
             if variant.images is None:
                 raise RobustbenchRadError(f"{condition.id}: a level came back with neither images nor margins")
             display = self.displayed(condition, variant.images, batch)
-            if condition.space is Space.PHYSICAL:
+            if condition.works_in is Space.PHYSICAL:
                 change = (display - self.displayed(condition, batch.images, batch)).flatten(1).std(1, correction=0)
                 table.measure(
                     condition.id, Measurement(quantity=CHANGE, values=change, level=variant.level.name), where

@@ -58,7 +58,7 @@ def _shows_burned_in(condition: Condition, evaluator: Evaluator) -> bool:
 
 
 def _strip(condition: Condition, case: Case, evaluator: Evaluator) -> Picture | None:
-    (batch,) = evaluator.batches(condition.space, [case])
+    (batch,) = evaluator.batches(condition.works_in, [case])
     (display,) = evaluator.batches(Space.DISPLAY, [case])
     if Domain(entry(condition.id).domain) not in (Domain.ACQUISITION_SHIFT, Domain.SHORTCUT):
         return None

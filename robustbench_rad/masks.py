@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 BODY_HU = -500.0  # between air (-1000) and fat (-100)
 ASPECT_TOLERANCE = 0.01
 COVERS_TOO_MUCH = 0.95
+HALF, TOUCHED = (
+    0.5,
+    1e-6,
+)  # share of a pixel of the model's input; 1e-6 is above rounding, below one pixel of 512³ in 8³
 OTSU_BINS = 256
 
 Bools = npt.NDArray[np.bool_]
@@ -77,19 +81,20 @@ def mask_problem(mask: Tensor) -> str | None:
     return None
 
 
-def resize_mask(mask: Tensor, spec: InputSpec) -> Tensor:
+def resize_mask(mask: Tensor, spec: InputSpec, *, touched: bool = False) -> Tensor:
     """Bring a mask to display geometry as the images are; a pixel over half covered is inside.
 
     Args:
         mask: ``(1, H, W)`` or ``(N, 1, H, W)`` boolean at native sampling (one more axis for volumes).
         spec: The model's input.
+        touched: A pixel that shows any of it is inside, so that a lesion smaller than a pixel does not vanish.
 
     Returns:
         Boolean of the same number of axes, spatial size ``spec.size``; padding is outside.
     """
     batched = mask if mask.ndim == len(spec.size) + 2 else mask[None]
     area = replace(spec, interpolation="bilinear", antialias=True)
-    inside = area.resized(batched.float()) > 0.5
+    inside = area.resized(batched.float()) > (TOUCHED if touched else HALF)
     return inside if mask.ndim == inside.ndim else inside[0]
 
 
