@@ -221,7 +221,7 @@ def _fit(prepared: Prepared, run: RunFolder, evaluator: Evaluator, progress: Pro
         state = run.read_state(condition.id)
         if state is None:
             progress.stage(f"fitting {condition.id}", len(prepared.table.records))
-            state = condition.fit(prepared.classifier, _fit_batches(prepared, evaluator, condition.space, progress))
+            state = condition.fit(prepared.classifier, _fit_batches(prepared, evaluator, condition.works_in, progress))
             if state is not None:
                 run.write_state(condition.id, state)
         states[condition.id] = state and {name: tensor.to(device) for name, tensor in state.items()}
