@@ -17,7 +17,7 @@ import argparse
 import itertools
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -33,7 +33,7 @@ from robustbench_rad.statistics.agreement import cohen_kappa
 from robustbench_rad.statistics.auc import auc, auc_difference
 from robustbench_rad.statistics.calibration import calibration_line
 from robustbench_rad.statistics.calibration_error import observed_over_expected
-from robustbench_rad.statistics.estimate import Estimate, normal_quantile
+from robustbench_rad.statistics.estimate import Estimate, normal_quantile, student_quantile
 from robustbench_rad.statistics.operating_point import predictive_value_estimates
 from robustbench_rad.statistics.precision_recall import average_precision
 from robustbench_rad.statistics.proportions import paired_difference, proportion
@@ -112,33 +112,26 @@ def _verdicts(seed: int, samples: int) -> str:
 
 
 def _planned_verdicts(seed: int, samples: int) -> str:
-    """The same in the setting that the gate was planned with, beside what a plain interval says of the same samples."""
+    """The same in the setting that the gate was planned with, beside what plainer intervals say of the same samples."""
     rows = []
     for positives in GATED:
-        cells: list[list[str]] = []
-        for drop in DROPS:
-            found = list(_planned_samples(seed, samples, PLANNED_AREA, drop, positives))
-            cells.append([_shares(found), _shares(_plain(found))])
-        for name, column in zip(("the gate", "DeLong, value ± 1.96 SE"), zip(*cells, strict=True), strict=True):
-            rows.append([str(positives), name, *column])
+        found = [list(_planned_samples(seed, samples, PLANNED_AREA, drop, positives)) for drop in DROPS]
+        rows += [[str(positives), name, *(_shares(made(cell)) for cell in found)] for name, made in _INTERVALS.items()]
     head = ["positives", "interval", *(f"true drop {drop:g}" for drop in DROPS)]
     place = f"clean AUC {PLANNED_AREA:g}, {PLANNED_NEGATIVES} negatives per positive"
     return _table(f"Pass / inconclusive / fail, in percent, at a tolerance of {DELTA:g}; {place}", head, rows)
 
 
 def _price(seed: int, samples: int) -> str:
-    """How often a condition that does no harm passes: by positives, for the gate and for plain intervals."""
+    """How often a condition that does no harm passes: by positives, for the gate and for plainer intervals."""
     sizes = (50, 66, 80, 100, 130)
     rows = []
     for area in (0.85, PLANNED_AREA):
-        cells: list[list[str]] = []
-        for positives in sizes:
-            found = list(_planned_samples(seed, samples, area, 0.0, positives))
-            cells.append([_passes(found), _passes(_plain(found))])
-        for name, column in zip(("the gate", "DeLong, value ± 1.96 SE"), zip(*cells, strict=True), strict=True):
-            rows.append([f"{area:g}", name, *column])
+        found = [list(_planned_samples(seed, samples, area, 0.0, positives)) for positives in sizes]
+        rows += [[f"{area:g}", name, *(_passes(made(cell)) for cell in found)] for name, made in _INTERVALS.items()]
     head = ["clean AUC", "interval", *(f"{positives} positives" for positives in sizes)]
-    return _table(f"Passes without any true drop, in percent, at a tolerance of {DELTA:g}", head, rows)
+    place = f"{PLANNED_NEGATIVES} negatives per positive"
+    return _table(f"Passes without any true drop, in percent, at a tolerance of {DELTA:g}; {place}", head, rows)
 
 
 def _planned_samples(seed: int, samples: int, area: float, drop: float, positives: int) -> Iterator[Estimate]:
@@ -146,12 +139,23 @@ def _planned_samples(seed: int, samples: int, area: float, drop: float, positive
     return _pairs(rng, samples, area, drop, positives, 0.0, PLANNED_NEGATIVES)
 
 
-def _plain(found: Iterable[Estimate]) -> list[Estimate]:
-    """The same estimates with the interval of the normal approximation."""
-    reach = normal_quantile(0.95)
-    return [
-        replace(e, lower=e.value - reach * e.standard_error, upper=e.value + reach * e.standard_error) for e in found
-    ]
+def _symmetric(found: Sequence[Estimate], reach: Callable[[Estimate], float]) -> list[Estimate]:
+    """The same estimates with the interval ``value ± reach * SE``."""
+    ends = [(e.value, reach(e) * e.standard_error) for e in found]
+    return [replace(e, lower=at - half, upper=at + half) for e, (at, half) in zip(found, ends, strict=True)]
+
+
+def _student(estimate: Estimate) -> float:
+    """Quantile for the positives of the sample, one of ``1 + PLANNED_NEGATIVES`` cases."""
+    cases = 0 if estimate.influence is None else len(estimate.influence)
+    return student_quantile(0.95, cases / (1 + PLANNED_NEGATIVES) - 1)
+
+
+_INTERVALS: dict[str, Callable[[Sequence[Estimate]], Sequence[Estimate]]] = {
+    "the gate": lambda found: found,
+    "DeLong, value ± t SE": lambda found: _symmetric(found, _student),
+    "DeLong, value ± 1.96 SE": lambda found: _symmetric(found, lambda _: normal_quantile(0.95)),
+}
 
 
 def _shares(found: Sequence[Estimate]) -> str:
