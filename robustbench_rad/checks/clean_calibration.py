@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from robustbench_rad.checks.context import CheckOutcome, Floats, JudgeContext
-from robustbench_rad.checks.informational import Cell, cells, number, shown
+from robustbench_rad.checks.informational import Cell, cells, limits, number, shown
 from robustbench_rad.checks.metrics import usable_labels
 from robustbench_rad.criteria import Judged
 from robustbench_rad.errors import StatisticsError
 from robustbench_rad.profile import CheckSpec
 from robustbench_rad.result import Table
+from robustbench_rad.statistics.brier_decomposition import brier_estimates
 from robustbench_rad.statistics.calibration import brier, calibration_line
 from robustbench_rad.statistics.calibration_error import (
-    brier_parts,
     observed_over_expected,
     plug_in_calibration_error,
     spiegelhalter,
@@ -34,6 +34,8 @@ from robustbench_rad.statistics.proportions import proportion
 from robustbench_rad.statistics.recalibration import METHODS, recalibrated
 
 LEAST_CASES = 20  # per label and site, for a recalibration to be worth showing
+EFFECTS = ("squared error", "Brier score", "sensitivity", "specificity")
+UNKNOWN: tuple[Cell, ...] = (None,) * (3 * len(EFFECTS))
 
 
 def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
@@ -79,43 +81,58 @@ def _of_probabilities(context: JudgeContext, finding: str, make: Callable[..., E
 
 
 def _table(context: JudgeContext, check: CheckSpec) -> Table:
-    rows: list[list[Cell]] = []
-    for finding in context.findings:
-        try:
-            rows += _rows(context, finding)
-        except StatisticsError as error:
-            rows.append([finding, "not assessable", None, None, None, error.message])
     return Table(
         check=check.id,
         domain=check.domain,
         title="Calibration",
         columns=["finding", "quantity", "value", "lower", "upper", "note"],
-        rows=rows,
-        note="Brier score = miscalibration - discrimination + uncertainty, recalibrated by isotonic regression. Plug-in "
-        "calibration error: read it only against what a calibrated model would show on these cases.",
+        rows=[row for finding in context.findings for make in (_z, _plug_in, _brier) for row in make(context, finding)],
+        note="Brier score = miscalibration - discrimination + uncertainty, recalibrated by isotonic regression, which lifts "
+        "miscalibration and discrimination: their intervals are corrected for it. Spiegelhalter's Z has a p-value instead "
+        "of an interval; the plug-in calibration error has what a calibrated model would show on these cases: read it only "
+        "against that.",
     )
 
 
-def _rows(context: JudgeContext, finding: str) -> list[list[Cell]]:
-    label, logits = _known(context, finding)
-    p = expit(logits)
-    test = spiegelhalter(label, p, context.patients, context.n_patients)
-    error, parts = plug_in_calibration_error(label, p, seed=context.seed), brier_parts(label, p)
-    return [
-        [finding, "Spiegelhalter Z", number(test.z), None, None, f"p = {test.p_value:.3g}"],
-        [
-            finding,
-            "plug-in calibration error",
-            error.value,
-            None,
-            None,
-            f"calibrated: {error.null_mean:.3f} on average, up to {error.null_upper:.3f} in 95 of 100 samples",
-        ],
-        [finding, "Brier score", *cells(partial(_of_probabilities, context, finding, brier))],
-        [finding, "miscalibration", parts.miscalibration, None, None, ""],
-        [finding, "discrimination", parts.discrimination, None, None, ""],
-        [finding, "uncertainty", parts.uncertainty, None, None, ""],
-    ]
+def _z(context: JudgeContext, finding: str) -> list[list[Cell]]:
+    name = "Spiegelhalter Z"
+    try:
+        label, logits = _known(context, finding)
+        test = spiegelhalter(label, expit(logits), context.patients, context.n_patients)
+    except StatisticsError as error:
+        return [_unknown(finding, name, error)]
+    return [[finding, name, number(test.z), None, None, f"p = {test.p_value:.3g}"]]
+
+
+def _plug_in(context: JudgeContext, finding: str) -> list[list[Cell]]:
+    name = "plug-in calibration error"
+    try:
+        label, logits = _known(context, finding)
+        error = plug_in_calibration_error(label, expit(logits), seed=context.seed)
+    except StatisticsError as refusal:
+        return [_unknown(finding, name, refusal)]
+    note = f"calibrated: {error.null_mean:.3f} on average, up to {error.null_upper:.3f} in 95 of 100 samples"
+    return [[finding, name, error.value, None, None, note]]
+
+
+def _brier(context: JudgeContext, finding: str) -> list[list[Cell]]:
+    patients, count, confidence = context.patients, context.n_patients, context.confidence
+    try:
+        label, logits = _known(context, finding)
+        parts = brier_estimates(label, expit(logits), patients, count, seed=context.seed, confidence=confidence)
+    except StatisticsError as error:
+        return [_unknown(finding, "Brier score and its parts", error)]
+    named = {
+        "Brier score": parts.score,
+        "miscalibration": parts.miscalibration,
+        "discrimination": parts.discrimination,
+        "uncertainty": parts.uncertainty,
+    }
+    return [[finding, name, *limits(estimate), ""] for name, estimate in named.items()]
+
+
+def _unknown(finding: str, name: str, error: StatisticsError) -> list[Cell]:
+    return [finding, name, None, None, None, f"not assessable: {error.message}"]
 
 
 def _recalibration(context: JudgeContext, check: CheckSpec) -> Table:
@@ -131,14 +148,11 @@ def _recalibration(context: JudgeContext, check: CheckSpec) -> Table:
             column or "site",
             "map",
             "cases",
-            "squared error",
-            "Brier score",
-            "sensitivity",
-            "specificity",
+            *(f"{name}{end}" for name in EFFECTS for end in ("", " lower", " upper")),
         ],
         rows=rows,
-        note="Cross-fitted: each patient by a map that others gave. Squared error: debiased calibration error. Sensitivity "
-        "and specificity at the locked threshold."
+        note="Cross-fitted: each patient by a map that others gave; intervals are those of the maps as fitted. Squared error: "
+        "debiased calibration error. Sensitivity and specificity at the locked threshold."
         + ("" if column else ' Declare a nuisance column for sites: [data] metadata = { site = "nuisance" }.'),
     )
 
@@ -147,7 +161,7 @@ def _sites(context: JudgeContext, finding: str, sites: list[str]) -> list[list[C
     try:
         label, logits = _known(context, finding)
     except StatisticsError as error:
-        return [[finding, "", f"not assessable: {error.message}", None, None, None, None, None]]
+        return [[finding, "", f"not assessable: {error.message}", None, *UNKNOWN]]
     names = np.asarray(sites, dtype=np.str_)
     threshold = context.thresholds[finding]
     maps = {"none": expit(logits)} | {
@@ -162,7 +176,7 @@ def _sites(context: JudgeContext, finding: str, sites: list[str]) -> list[list[C
         counts = [int((label[here] == outcome).sum()) for outcome in (1, 0)]
         if min(counts) < LEAST_CASES:
             said = f"not powered: {counts[0]} positives, {counts[1]} negatives"
-            rows.append([finding, site, said, int(here.sum()), None, None, None, None])
+            rows.append([finding, site, said, int(here.sum()), *UNKNOWN])
             continue
         rows += [
             [finding, site, name, int(here.sum()), *_effect(context, np.where(here, label, np.nan), p, threshold)]
@@ -174,12 +188,12 @@ def _sites(context: JudgeContext, finding: str, sites: list[str]) -> list[list[C
 def _effect(context: JudgeContext, label: Floats, p: Floats, threshold: float) -> list[Cell]:
     known = np.where(np.isnan(p), np.nan, label)
     given = np.where(np.isnan(known), 0.0, p)
-    patients, count = context.patients, context.n_patients
+    patients, count, level = context.patients, context.n_patients, context.confidence
     called: NDArray[np.bool_] = given >= threshold
     made = (
-        lambda: squared_calibration_error(known, given, patients, count),
-        lambda: brier(known, given, patients, count),
-        lambda: proportion(called, known == 1, patients, count),
-        lambda: proportion(~called, known == 0, patients, count),
+        lambda: squared_calibration_error(known, given, patients, count, confidence=level),
+        lambda: brier(known, given, patients, count, confidence=level),
+        lambda: proportion(called, known == 1, patients, count, confidence=level),
+        lambda: proportion(~called, known == 0, patients, count, confidence=level),
     )
-    return [cells(make)[0] for make in made]
+    return [cell for make in made for cell in cells(make)[:3]]

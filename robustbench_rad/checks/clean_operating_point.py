@@ -11,16 +11,16 @@ from functools import partial
 import numpy as np
 
 from robustbench_rad.checks.context import CheckOutcome, JudgeContext
-from robustbench_rad.checks.informational import Cell, number, shown
+from robustbench_rad.checks.informational import Cell, limits, number, shown
 from robustbench_rad.checks.metrics import metric, usable_labels
 from robustbench_rad.criteria import Judged
 from robustbench_rad.errors import StatisticsError
 from robustbench_rad.profile import CheckSpec
 from robustbench_rad.result import Table
 from robustbench_rad.statistics.estimate import Estimate
+from robustbench_rad.statistics.least_cost import least_cost
 from robustbench_rad.statistics.operating_point import (
     Costs,
-    cost_curve,
     expected_cost,
     predictive_value_estimates,
 )
@@ -106,16 +106,24 @@ def _costs(context: JudgeContext, finding: str) -> list[list[Cell]]:
     try:
         label = usable_labels(context, finding, margins)
         costs, prevalence = _declared_costs(context, finding), context.prevalence[finding]
-        curve = cost_curve(label, margins, prevalence, costs)
+        locked = _cost(context, finding)
+        cheapest, least = least_cost(
+            label,
+            margins,
+            context.patients,
+            context.n_patients,
+            prevalence=prevalence,
+            costs=costs,
+            seed=context.seed,
+            confidence=context.confidence,
+        )
     except StatisticsError as error:
-        return [[finding, f"not assessable: {error.message}", None, None]]
-    cheapest, least = curve.least
-    locked = float(curve.costs[np.searchsorted(curve.thresholds, 0.0)])
+        return [[finding, f"not assessable: {error.message}", *[None] * 4]]
+    constant = {"call none": prevalence * costs.miss, "call all": (1 - prevalence) * costs.false_alarm}
     return [
-        [finding, "locked threshold", 0.0, locked],
-        [finding, "cheapest threshold on these cases", number(cheapest), least],
-        [finding, "call none", None, prevalence * costs.miss],
-        [finding, "call all", None, (1 - prevalence) * costs.false_alarm],
+        [finding, "locked threshold", 0.0, *limits(locked)],
+        [finding, "cheapest threshold on these cases", number(cheapest), *limits(least)],
+        *([finding, policy, None, cost, cost, cost] for policy, cost in constant.items()),
     ]
 
 
@@ -124,8 +132,9 @@ def _table(check: CheckSpec, rows: list[list[Cell]]) -> Table:
         check=check.id,
         domain=check.domain,
         title="Cost per case at the declared prevalence and costs",
-        columns=["finding", "policy", "margin", "cost per case"],
+        columns=["finding", "policy", "margin", "cost per case", "lower", "upper"],
         rows=rows,
         note="Margin: log-odds above the locked threshold. The cheapest threshold was chosen on these cases, so its cost is "
-        "too favourable.",
+        "too favourable; its interval is that of the least cost of any threshold, corrected for the choice. What calling "
+        "none or all costs follows from the declared numbers alone and has no error.",
     )

@@ -106,7 +106,11 @@ def _rows(context: JudgeContext, finding: str) -> list[list[Cell]]:
     rows: list[list[Cell]] = []
     for place, column in enumerate(context.readers[finding]):
         others = reader_band(
-            majority(ratings, without=place), ratings[:, [place]], context.patients, context.n_patients
+            majority(ratings, without=place),
+            ratings[:, [place]],
+            context.patients,
+            context.n_patients,
+            confidence=context.confidence,
         )
         rates = (band.sensitivities[place], band.specificities[place], others.sensitivities[0], others.specificities[0])
         rows.append([finding, column, *[cell for rate in rates for cell in _cells(rate)]])

@@ -12,7 +12,7 @@ import numpy as np
 
 from robustbench_rad.checks.comparisons import level_record, try_interval
 from robustbench_rad.checks.context import CheckOutcome, Floats, JudgeContext
-from robustbench_rad.checks.informational import Cell, shown
+from robustbench_rad.checks.informational import Cell, limits, shown
 from robustbench_rad.checks.metrics import usable_labels
 from robustbench_rad.conditions import Level
 from robustbench_rad.errors import StatisticsError
@@ -23,6 +23,7 @@ from robustbench_rad.statistics.proportions import proportion
 from robustbench_rad.statistics.selective import RiskCoverage, risk_coverage, safe_coverage
 
 KEPT = (0.95, 0.9, 0.8, 0.7, 0.5)
+NUMBERS = ("error rate", "area", "excess area")
 
 
 def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
@@ -105,16 +106,15 @@ def _table(context: JudgeContext, check: CheckSpec) -> Table:
         columns=[
             "finding",
             "images",
-            "error rate",
-            "area",
-            "excess area",
+            *(f"{name}{end}" for name in NUMBERS for end in ("", " lower", " upper")),
             "kept to halve errors",
-            "of that shown",
+            "kept, lower",
             "note",
         ],
         rows=rows,
         note="Area under the risk-coverage curve, and its excess over an ideal order of certainty. Kept: largest share "
-        "of cases whose error rate is at most half of that of all clean cases; shown: the share whose 95 % bound is, too.",
+        "of cases whose error rate is at most half of that of all clean cases (as observed); lower: the share of which "
+        f"that is shown with {context.confidence:.0%} confidence, one-sided.",
     )
 
 
@@ -123,8 +123,18 @@ def _row(context: JudgeContext, finding: str, margins: Floats) -> list[Cell]:
         clean, _ = _errors(context, finding, context.clean(finding))
         wrong, sure = _errors(context, finding, margins)
         risk = _risk(context, finding, margins)
-        target = float(np.nanmean(clean)) / 2
-        safe = safe_coverage(wrong, sure, context.patients, context.n_patients, target=target)
+        rate = proportion(
+            wrong == 1, ~np.isnan(wrong), context.patients, context.n_patients, confidence=context.confidence
+        )
+        safe = safe_coverage(
+            wrong,
+            sure,
+            context.patients,
+            context.n_patients,
+            target=float(np.nanmean(clean)) / 2,
+            confidence=context.confidence,
+        )
     except StatisticsError as error:
-        return [None, None, None, None, None, error.message]
-    return [float(risk.risk[-1]), risk.area.value, risk.excess.value, safe.observed, safe.shown, ""]
+        return [*[None] * (3 * len(NUMBERS) + 2), error.message]
+    numbers = [cell for estimate in (rate, risk.area, risk.excess) for cell in limits(estimate)]
+    return [*numbers, safe.observed, safe.shown, ""]

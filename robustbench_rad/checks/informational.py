@@ -22,6 +22,7 @@ def shown(
     make: Callable[[], Estimate],
     *,
     reason: str = "shown, not judged",
+    subgroup: str = "",
 ) -> Judged:
     """An informational criterion; where the estimate is not defined, the reason says why.
 
@@ -32,13 +33,15 @@ def shown(
         quantity: What is estimated, in words.
         make: Makes the estimate; may raise StatisticsError.
         reason: What the reader should hold beside the number.
+        subgroup: Metadata column it is about.
     """
     found = try_interval(make)
     criterion = Criterion(
-        id=f"{check.id}/{finding}/{quantity}",
+        id="/".join(part for part in (check.id, finding, quantity, subgroup) if part),
         check=check.id,
         domain=check.domain,
         finding=finding,
+        subgroup=subgroup,
         quantity=quantity,
         harm=found,
         tolerance=None,
@@ -53,6 +56,11 @@ def cells(make: Callable[[], Estimate]) -> list[Cell]:
     """Value, lower, upper and, where there is none, why."""
     found = try_interval(make)
     return [found.estimate, found.lower, found.upper, "" if found.estimate is not None else found.method]
+
+
+def limits(estimate: Estimate) -> list[Cell]:
+    """Value, lower and upper of an estimate; None where one is not finite."""
+    return [number(estimate.value), number(estimate.lower), number(estimate.upper)]
 
 
 def number(value: float) -> float | None:
