@@ -1,8 +1,7 @@
-"""How hard a search looks: number of planes, starts, and sizes of the steps."""
+"""How far the steps of a search go."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 REACH = 2.5  # steps after the first add up to this many radii: enough to cross the ball and come back
@@ -18,35 +17,6 @@ class StepRule(StrEnum):
 
     DECAYING = "decaying"
     CONSTANT = "constant"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Budget:
-    """How hard to search, and in what portions.
-
-    Attributes:
-        steps: Planes scored per start and level.
-        random_starts: Starts at a random plane of the ball, after the one at the original.
-        step_rule: How far the steps go.
-        max_rows: Most targets in the batch at once; changes no result.
-        compact_every: Steps between two compactions of the batch; changes no result.
-    """
-
-    steps: int = 1
-    random_starts: int = 0
-    step_rule: StepRule = StepRule.DECAYING
-    max_rows: int = 256
-    compact_every: int = 1
-
-    @property
-    def fractions(self) -> tuple[float, ...]:
-        """Sizes of the steps as fractions of the radius."""
-        return step_fractions(self.steps, self.step_rule)
-
-    @property
-    def passes_per_level(self) -> int:
-        """Forward-equivalents per target and level when nothing flips; the last plane of a start needs no gradient."""
-        return (1 + self.random_starts) * (3 * (self.steps - 1) + 1)
 
 
 def step_fractions(steps: int, rule: StepRule) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""The sign-gradient search over many targets at once.
+"""What every search over many targets at once is built of: the model as it is seen, what is known, who is still in.
 
 Every plane is rounded to the stored bit depth *before* the model sees it, and the gradient is taken there and passed
 straight through the rounding. A margin the search has seen is therefore the margin of a plane a file can hold: nothing
@@ -10,16 +10,16 @@ its own planes only, so the interval of compaction, the size of the batch and th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from robustbench_rad.attacks._objective import Targets
-from robustbench_rad.attacks._threat import LinfBall, stored
-from robustbench_rad.conditions import ModelQuery
+from robustbench_rad.attacks._objective import Objective
+from robustbench_rad.attacks._threat import Threat, stored
+from robustbench_rad.conditions import Batch, ModelQuery, State
 
 CHANGING = ("best", "best_slope", "health", "steps_to_flip", "non_finite")
 
@@ -33,14 +33,14 @@ class Progress:
         centre: ``(R, 1, ...)`` stored originals, the centre of every ball.
         centre_slope: Sign of the gradient of the health there.
         best: The plane of the lowest health so far.
-        best_slope: Sign of the gradient there.
+        best_slope: Sign of the gradient there, or at the original where no gradient was taken at the best plane.
         health: ``(R,)`` the lowest health so far, that of the unrounded original included.
         steps_to_flip: ``(R,)`` planes scored at the present level until the first wrong call; NaN before.
         non_finite: ``(R,)`` whether the model gave a margin that is not finite on any plane.
         blind: ``(R,)`` whether the gradient at the original was exactly zero everywhere or not a number anywhere.
     """
 
-    targets: Targets
+    targets: Objective
     centre: Tensor
     centre_slope: Tensor
     best: Tensor
@@ -55,13 +55,17 @@ class Progress:
         names = ("centre", "centre_slope", *CHANGING, "blind")
         return type(self)(targets=self.targets.select(index), **{name: getattr(self, name)[index] for name in names})
 
+    def copy(self) -> Self:
+        """A copy of all targets."""
+        return self.select(torch.arange(len(self.targets), device=self.health.device))
+
     def merge(self, index: Tensor, other: Progress) -> None:
         """Write back what :meth:`select` took out."""
         for name in CHANGING:
             getattr(self, name)[index] = getattr(other, name)
 
     def wrong(self) -> Tensor:
-        """Whether a plane that flips the call is known."""
+        """Whether a plane that reaches the goal is known."""
         return self.targets.wrong(self.health)
 
 
@@ -77,18 +81,18 @@ class Oracle:
     query: ModelQuery
     bits: int
 
-    def health(self, planes: Tensor, targets: Targets) -> Tensor:
+    def health(self, planes: Tensor, targets: Objective) -> Tensor:
         """Health ``(R,)`` of the stored planes."""
         return targets.health(self.query.margins(stored(planes, self.bits)))
 
-    def health_and_gradient(self, planes: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+    def health_and_gradient(self, planes: Tensor, targets: Objective) -> tuple[Tensor, Tensor]:
         """Health ``(R,)`` of the stored planes, and its gradient there."""
         weights = targets.weights(len(self.query.findings))
         margins, gradient = self.query.margins_and_gradient(stored(planes, self.bits), weights)
         return targets.health(margins), gradient
 
 
-def begin(images: Tensor, health: Tensor, targets: Targets, oracle: Oracle) -> Progress:
+def begin(images: Tensor, health: Tensor, targets: Objective, oracle: Oracle) -> Progress:
     """Look at the stored originals.
 
     Args:
@@ -114,126 +118,122 @@ def begin(images: Tensor, health: Tensor, targets: Targets, oracle: Oracle) -> P
 
 
 @dataclass(kw_only=True, eq=False)
-class Walk:
-    """One walk of the live targets through a ball.
+class Front:
+    """The L targets that a search still works on at one level.
+
+    A search asks :meth:`score` or :meth:`score_and_gradient` about one plane per target of the front, as often as it
+    likes; the front keeps the best plane of each target, notes flips, and at :meth:`compact` drops the targets that are
+    finished. Tensors that the search keeps of each target belong into ``own``, where they are compacted with the rest.
 
     Attributes:
         oracle: The model.
-        ball: Where planes may lie.
+        threat: Where planes may lie, one row per target of the front.
         to_flip: Whether a target leaves at its first wrong call.
         compact_every: Steps between two compactions; 1 costs a host synchronisation per step on an accelerator.
         whole: All targets of the chunk; results are written back to it.
         index: ``(L,)`` rows of ``whole`` that are still in the batch.
         live: Their progress.
         done: ``(L,)`` finished, waiting for the next compaction.
-        planes: ``(L, 1, ...)`` where the walk stands.
-        slope: Sign of the gradient there.
-        low: Lowest planes allowed; clamping to ``low`` and ``high`` projects.
-        high: Highest planes allowed.
-        scored: Planes scored before, at this level.
+        source: Makes the generator of a case (row of the batch) from the parts that name a draw.
+        batch: The cases; ``live.targets.case`` are its rows.
+        state: What the attack has learned from the whole set.
+        scored: Planes scored so far, at this level.
+        own: What the search keeps of each target: name → ``(L, ...)``.
     """
 
     oracle: Oracle
-    ball: LinfBall
+    threat: Threat
     to_flip: bool
     compact_every: int
     whole: Progress
     index: Tensor
     live: Progress
     done: Tensor
-    planes: Tensor
-    slope: Tensor
-    low: Tensor
-    high: Tensor
-    scored: int
+    source: Callable[..., torch.Generator]
+    batch: Batch
+    state: State | None = None
+    scored: int = 0
+    own: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def start(
+    def of(
         cls,
         whole: Progress,
         active: Tensor,
         *,
         oracle: Oracle,
-        ball: LinfBall,
+        threat: Threat,
         to_flip: bool,
         compact_every: int,
-        scored: int,
+        source: Callable[..., torch.Generator],
+        batch: Batch,
+        state: State | None = None,
     ) -> Self:
-        """Stand at the originals of the ``active`` ``(R,)`` targets, less those already wrong when flips are sought."""
+        """The ``active`` ``(R,)`` targets, less those already wrong when flips are sought.
+
+        ``threat`` has one row per target of ``whole``.
+        """
         index = (active & ~whole.wrong() if to_flip else active).nonzero()[:, 0]
-        live = whole.select(index)
-        low, high = ball.bounds(live.centre)
         return cls(
             oracle=oracle,
-            ball=ball,
+            threat=threat.select(index),
             to_flip=to_flip,
             compact_every=compact_every,
             whole=whole,
             index=index,
-            live=live,
+            live=whole.select(index),
             done=torch.zeros_like(index, dtype=torch.bool),
-            planes=live.centre,
-            slope=live.centre_slope,
-            low=low,
-            high=high,
-            scored=scored,
+            source=source,
+            batch=batch,
+            state=state,
         )
 
     def __len__(self) -> int:
         return len(self.index)
 
-    def go(self, fractions: Sequence[float], *, leap: bool = False) -> None:
-        """Take steps of these fractions of the radius, down the slope.
+    def score(self, planes: Tensor, *, slope: Tensor | None = None) -> Tensor:
+        """Health ``(L,)`` of planes of the threat, as stored; the best plane of each target is kept.
 
-        Args:
-            fractions: One per step.
-            leap: The first step is a trial: go on from the better of its plane and the best one known.
+        ``slope``: the sign of a gradient near by, to be kept with a plane that is the best.
         """
-        for number, fraction in enumerate(fractions, start=1):
-            if not len(self):
-                return
-            planes = self.planes.add(self.slope, alpha=-fraction * self.ball.radius)
-            self.look(planes.clamp_(self.low, self.high), last=number == len(fractions))
-            if leap and number == 1:
-                self.planes, self.slope = self.live.best, self.live.best_slope
-            if number % self.compact_every == 0:
-                self.compact()
-        self.compact(leave=True)
+        planes = self.threat.store(planes)
+        health = self.oracle.health(planes, self.live.targets)
+        self._keep(planes, health, slope)
+        return health
 
-    def jump(self, draws: Tensor, fractions: Sequence[float]) -> None:
-        """Go from the originals to random planes of the ball, and take steps from there.
+    def score_and_gradient(self, planes: Tensor) -> tuple[Tensor, Tensor]:
+        """Health ``(L,)`` of planes of the threat, as stored, and its gradient there."""
+        planes = self.threat.store(planes)
+        health, gradient = self.oracle.health_and_gradient(planes, self.live.targets)
+        self._keep(planes, health, gradient.sign())
+        return health, gradient
 
-        Args:
-            draws: ``(L, 1, ...)`` in [-1, 1], the place in the ball.
-            fractions: One per step.
+    def score_candidates(self, candidates: Tensor) -> Tensor:
+        """Health ``(L, M)`` of M planes of the threat for each target, ``(L, M, 1, ...)``; the best of them is kept.
+
+        One batch of L x M rows: what a search without gradients asks instead of M passes one after the other.
         """
-        planes = self.planes.add(draws, alpha=self.ball.radius)
-        self.look(planes.clamp_(self.low, self.high), last=not fractions)
-        self.compact()
-        self.go(fractions)
+        count, many = candidates.shape[:2]
+        rows = torch.arange(count, device=candidates.device).repeat_interleave(many)
+        planes = self.threat.select(rows).store(candidates.flatten(0, 1))
+        health = self.oracle.health(planes, self.live.targets.select(rows)).reshape(count, many)
+        ranked = torch.where(health.isfinite(), health, torch.inf)
+        lowest, place = ranked.min(1)
+        chosen = planes.reshape(candidates.shape)[torch.arange(count, device=planes.device), place]
+        self.live.non_finite = self.live.non_finite | (~health.isfinite().all(1) & ~self.done)
+        self._keep(chosen, torch.where(lowest.isfinite(), lowest, torch.nan), None, planes_scored=many)
+        return health
 
-    def look(self, planes: Tensor, *, last: bool = False) -> None:
-        """Score planes, keep the best, and stand there.
-
-        The last plane of a walk is scored without a gradient: a third of the price. Should the next level begin from
-        it, it does so with the slope of the plane before.
-        """
-        if last:
-            health, slope = self.oracle.health(planes, self.live.targets), self.slope
-        else:
-            health, gradient = self.oracle.health_and_gradient(planes, self.live.targets)
-            slope = gradient.sign()
-        self.planes, self.slope, self.scored = planes, slope, self.scored + 1
-        self._keep(health)
-
-    def _keep(self, health: Tensor) -> None:
+    def _keep(self, planes: Tensor, health: Tensor, slope: Tensor | None, *, planes_scored: int = 1) -> None:
         live = self.live
         wrong_before = live.wrong()
         better = (health < live.health) & health.isfinite() & ~self.done
-        _replace(live.best, better, self.planes)
-        _replace(live.best_slope, better, self.slope)
+        replace_rows(live.best, better, planes)
+        if slope is not None:
+            replace_rows(live.best_slope, better, slope)
         live.health = torch.where(better, health, live.health)
         live.non_finite = live.non_finite | (~health.isfinite() & ~self.done)
+        self.scored += planes_scored
         flipped = live.wrong() & ~wrong_before
         live.steps_to_flip = torch.where(flipped, float(self.scored), live.steps_to_flip)
         if self.to_flip:
@@ -246,12 +246,35 @@ class Walk:
             return
         gone, stay = out.nonzero()[:, 0], (~out).nonzero()[:, 0]
         self.whole.merge(self.index[gone], self.live.select(gone))
-        self.live = self.live.select(stay)
-        for name in ("index", "done", "planes", "slope", "low", "high"):
-            setattr(self, name, getattr(self, name)[stay])
+        self.live, self.threat = self.live.select(stay), self.threat.select(stay)
+        self.index, self.done = self.index[stay], self.done[stay]
+        self.own = {name: tensor[stay] for name, tensor in self.own.items()}
+
+    def uniform(self, *parts: object, shape: Sequence[int] | None = None) -> Tensor:
+        """Draws in [-1, 1], one per case: levels and findings of a case share them.
+
+        Args:
+            parts: What the draw is for; the attack's id and version are added.
+            shape: Of one draw; default: that of a plane.
+
+        Returns:
+            ``(L, *shape)``.
+        """
+        return self._drawn(torch.rand, parts, shape) * 2 - 1
+
+    def normal(self, *parts: object, shape: Sequence[int] | None = None) -> Tensor:
+        """Standard normal draws, one per case; see :meth:`uniform`."""
+        return self._drawn(torch.randn, parts, shape)
+
+    def _drawn(self, draw: Callable[..., Tensor], parts: tuple[object, ...], shape: Sequence[int] | None) -> Tensor:
+        device = self.live.health.device
+        size = tuple(self.live.centre.shape[1:] if shape is None else shape)
+        cases = self.live.targets.case.tolist()
+        draws = {case: draw(size, generator=self.source(case, *parts), device=device) for case in set(cases)}
+        return torch.stack([draws[case] for case in cases]) if cases else torch.empty((0, *size), device=device)
 
 
-def _replace(planes: Tensor, rows: Tensor, others: Tensor) -> None:
+def replace_rows(planes: Tensor, rows: Tensor, others: Tensor) -> None:
     """Put ``others`` in place of ``planes`` where ``rows`` ``(L,)`` is true.
 
     Interpolation with weights 0 and 1 is exact for finite planes, a quarter of the price of ``torch.where``, and does not

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from robustbench_rad.attacks._ladder import LinfAttack
-from robustbench_rad.attacks._schedule import Budget
+from robustbench_rad.attacks._linf import LinfAttack
+from robustbench_rad.attacks._search import Front
+from robustbench_rad.attacks._walk import walk
+from robustbench_rad.conditions import Level
 from robustbench_rad.registry import register
 
 
@@ -30,6 +32,11 @@ class Fgsm(LinfAttack):
     """
 
     @property
-    def budget(self) -> Budget:
-        """One plane per level."""
-        return Budget(steps=1)
+    def passes_per_level(self) -> float:
+        """One plane per level, without a gradient."""
+        return 1.0
+
+    def search(self, front: Front, level: Level) -> None:
+        """The plane a whole radius down the slope at the original."""
+        del level
+        walk(front, (1.0,))

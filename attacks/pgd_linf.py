@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from robustbench_rad.attacks._ladder import LinfAttack
-from robustbench_rad.attacks._schedule import Budget, StepRule
+from robustbench_rad.attacks._linf import LinfAttack
+from robustbench_rad.attacks._schedule import StepRule, step_fractions
+from robustbench_rad.attacks._search import Front
+from robustbench_rad.attacks._walk import walk, walk_from
+from robustbench_rad.conditions import Level
 from robustbench_rad.registry import register
 
 
@@ -51,6 +54,15 @@ class PgdLinf(LinfAttack):
         object.__setattr__(self, "step_rule", StepRule(self.step_rule))
 
     @property
-    def budget(self) -> Budget:
-        """As asked."""
-        return Budget(steps=self.steps, random_starts=self.random_starts, step_rule=self.step_rule)
+    def passes_per_level(self) -> float:
+        """A gradient with every plane but the last of a start."""
+        return float((1 + self.random_starts) * (3 * (self.steps - 1) + 1))
+
+    def search(self, front: Front, level: Level) -> None:
+        """Walk from the originals, then from random planes of the ball."""
+        del level
+        fractions = step_fractions(self.steps, self.step_rule)
+        walk(front, fractions, leap=self.step_rule is StepRule.DECAYING)
+        for start in range(1, 1 + self.random_starts):
+            if len(front):
+                walk_from(front, front.uniform("start", start), fractions[1:])

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from robustbench_rad.attacks._ladder import ladder
+from robustbench_rad.attacks._units import ladder
 from robustbench_rad.attacks.pgd_linf import PgdLinf
 from robustbench_rad.classifier import Classifier, Head, HeadSpec, InputSpec, Outputs
 from robustbench_rad.conditions import Batch, Space

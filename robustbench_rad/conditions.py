@@ -26,10 +26,12 @@ class Space(StrEnum):
 
     PHYSICAL: as the scanner made it (CT in HU; radiograph as presentation signal in [0, 1]), native sampling.
     DISPLAY: windowed, resized, one plane, in [0, 1], before normalisation.
+    STORED: native sampling, the file's own range mapped to [0, 1]; rounding to ``stored_bits`` is what the file holds.
     """
 
     PHYSICAL = "physical"
     DISPLAY = "display"
+    STORED = "stored"
 
 
 class Unit(StrEnum):

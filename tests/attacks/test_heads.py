@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustbench_rad.attacks._ladder import ladder
+from robustbench_rad.attacks._units import ladder
 from robustbench_rad.attacks.pgd_linf import PgdLinf
 from robustbench_rad.classifier import Head
 

@@ -6,10 +6,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from robustbench_rad.attacks import _ladder
-from robustbench_rad.attacks._ladder import Climb, ladder
-from robustbench_rad.attacks._record import Record
-from robustbench_rad.attacks._search import Oracle
+from robustbench_rad.attacks import _attack
+from robustbench_rad.attacks._attack import Climb
+from robustbench_rad.attacks._units import ladder
 from robustbench_rad.attacks.fgsm import Fgsm
 from robustbench_rad.attacks.pgd_linf import PgdLinf
 from robustbench_rad.errors import PlanError
@@ -53,7 +52,7 @@ def test_order_and_companions_change_nothing(lab, bench, attack):
 def test_the_size_of_a_chunk_changes_nothing(lab, bench, attack, monkeypatch, pixels):
     classifier, batch = bench
     reference, _ = lab.attack(attack, classifier, batch)
-    monkeypatch.setattr(_ladder, "MAX_ROW_PIXELS", pixels)
+    monkeypatch.setattr(_attack, "MAX_ROW_PIXELS", pixels)
     spy = lab.SpyQuery(classifier)
     chunked, _ = lab.attack(
         attack, classifier, replace(batch, clean_margins=classifier.margins(batch.images).detach()), spy
@@ -70,12 +69,9 @@ def test_the_interval_of_compaction_changes_only_the_cost(lab, bench, attack, co
 
     def run(interval):
         spy = lab.SpyQuery(classifier)
-        clean = classifier.margins(batch.images).detach()
-        record = Record(levels=attack.levels, full_search=attack.full_search, bits=8, clean=clean, labels=batch.labels)
-        budget = replace(attack.budget, compact_every=interval)
-        oracle = Oracle(query=spy, bits=8)
-        Climb(name=(attack.id, attack.version), batch=batch, oracle=oracle, budget=budget, record=record).run()
-        return record, sum(len(planes) for planes in spy.planes)
+        climb = replace(Climb.of(attack, batch, spy, None), compact_every=interval)
+        climb.run()
+        return climb.record, sum(len(planes) for planes in spy.planes)
 
     (reference, cost), (other, other_cost) = run(1), run(compact_every)
     for name in ("margins", "steps_to_flip", "zero_gradient", "non_finite_margin"):

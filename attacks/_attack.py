@@ -1,0 +1,265 @@
+"""From a search to a condition: all cases, findings, directions and levels of a batch in shared chunks.
+
+Levels are climbed mildest first. What a smaller threat has reached is carried to the larger one, which contains it: a
+flipped target stays flipped, and the worst margin never recovers. Robustness curves are therefore monotone by
+construction.
+
+Two ways to search a level:
+
+- *to the flip*: only correct calls are attacked, and a target leaves at its first wrong call. Gives flip rates.
+- *full search*: every labelled target is attacked through all steps, so that the margins rank: attacked AUROC is
+  defined.
+
+A new attack is one file: a frozen dataclass that says what it may do (:attr:`Attack.threat`), how far (its levels), how it
+searches (:meth:`Attack.search`) and what that costs (:attr:`Attack.passes_per_level`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from robustbench_rad.attacks._mask import MaskPolicy, allowed_pixels
+from robustbench_rad.attacks._objective import Targets
+from robustbench_rad.attacks._record import Record
+from robustbench_rad.attacks._search import Front, Oracle, Progress, begin
+from robustbench_rad.attacks._threat import Anything, Threat
+from robustbench_rad.attacks._units import ladder, size_level, sizes
+from robustbench_rad.conditions import Applied, Batch, Condition, Level, Measurement, ModelQuery, Space, State, Variant
+from robustbench_rad.seeds import generator
+
+MAX_ROWS = 256  # targets in the batch at once; changes no result
+MAX_ROW_PIXELS = 2**24  # 64 MiB for each float32 tensor of planes a chunk holds
+ACCELERATOR_COMPACTS_EVERY = 5  # steps; each compaction makes the host wait for the accelerator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack(Condition):
+    """Base of every attack: a ladder of threats, each searched for the worst margin.
+
+    Attributes:
+        levels: Sizes of the threat, strictly increasing within one unit.
+        full_search: Names of the levels at which the search does not stop at the flip.
+        mask: Which pixels may be touched, see :class:`~robustbench_rad.attacks._mask.MaskPolicy`.
+        attack_space: ``display`` (the plane the model is shown) or ``stored`` (the file's own pixels: windowing and
+            resizing lie inside the graph, and a flip survives writing the file). In a plan: ``space``.
+    """
+
+    aliases: ClassVar[Mapping[str, str]] = {"epsilon": "levels", "space": "attack_space"}
+    threat: ClassVar[type[Threat]] = Anything
+    nested: ClassVar[bool] = True
+    """Whether a larger level contains a smaller one; if not, each level begins anew."""
+
+    levels: tuple[Level, ...] = ladder("1/255", "2/255", "4/255")
+    full_search: tuple[str, ...] = ()
+    mask: MaskPolicy = MaskPolicy.IMAGE
+    attack_space: str = "display"
+
+    def __post_init__(self) -> None:
+        """Refuse a ladder that cannot be climbed, and words that are not known."""
+        self.check_ladder()
+        names = [level.name for level in self.levels]
+        if isinstance(self.full_search, str) or not set(self.full_search) <= set(names):
+            raise ValueError(f"full_search: expected a list of names out of {names}, got {self.full_search!r}")
+        if self.mask not in list(MaskPolicy):
+            raise ValueError(f"mask: expected one of {[str(policy) for policy in MaskPolicy]}, got {self.mask!r}")
+        if self.attack_space not in ("display", "stored"):
+            raise ValueError(f"space: expected 'display' or 'stored', got {self.attack_space!r}")
+        object.__setattr__(self, "mask", MaskPolicy(self.mask))
+
+    def check_ladder(self) -> None:
+        """Refuse sizes that are not positive and increasing.
+
+        Raises:
+            ValueError: Says what was expected.
+        """
+        values = [level.value for level in self.levels]
+        if not values or not all(0 < value < float("inf") for value in values):
+            raise ValueError(f"levels: expected sizes above 0, got {values}")
+        if any(low >= high for low, high in pairwise(values)) or len({level.unit for level in self.levels}) > 1:
+            raise ValueError(f"levels: expected sizes of one unit from small to large without repeats, got {values}")
+
+    @classmethod
+    def level(cls, value: float | str) -> Level:
+        """Make a level from a fraction of the range (``"1/255"``), HU (``"5 HU"``) or percent of foreground (``"2 %"``)."""
+        return size_level(value)
+
+    @property
+    def works_in(self) -> Space:
+        """Display space, or the file's own."""
+        return Space.STORED if self.attack_space == "stored" else Space.DISPLAY
+
+    @property
+    def passes_per_level(self) -> float:
+        """Forward-equivalents per target and level when nothing flips (a backward counts two)."""
+        raise NotImplementedError
+
+    def passes(self, findings: int) -> float:
+        """Forward-equivalents per case when nothing flips: an upper bound."""
+        return float(findings * (3 + len(self.levels) * self.passes_per_level))
+
+    def reach(self, level: Level, batch: Batch) -> Tensor:
+        """Size ``(N,)`` of the threat in the unit of its norm; 0 where it is less than a file can hold.
+
+        Raises:
+            PlanError: The level's unit does not fit the images.
+        """
+        return sizes(level, batch)
+
+    def search(self, front: Front, level: Level) -> None:
+        """Look for planes of low health, at one level, for all targets of the front."""
+        raise NotImplementedError
+
+    def apply(self, batch: Batch, query: ModelQuery | None, state: State | None) -> Applied:
+        """Attack every labelled case and finding at every level.
+
+        Variants hold, for each case and finding, the worst margin of a plane that a file of ``batch.stored_bits`` can
+        hold, and never a better one than the clean margin; NaN where the call never flipped but the model's answer to
+        some plane was not a finite number.
+
+        Raises:
+            TypeError: No model to query.
+        """
+        if query is None:
+            raise TypeError(f"{self.id}: an attack needs a model to query")
+        measurements: list[Measurement] = []
+        return Applied(variants=self._variants(batch, query, state, measurements), measurements=measurements)
+
+    def _variants(
+        self, batch: Batch, query: ModelQuery, state: State | None, measurements: list[Measurement]
+    ) -> Iterator[Variant]:
+        climb = Climb.of(self, batch, query, state)
+        climb.run()
+        measurements.extend(climb.record.measurements(query.findings))
+        yield from climb.record.variants()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Climb:
+    """One batch on its way up the ladder.
+
+    Attributes:
+        attack: How to search.
+        batch: The cases.
+        oracle: The model.
+        state: What the attack has learned from the whole set.
+        allowed: ``(N, 1, ...)`` pixels that may be touched; None: all.
+        radii: ``(L, N)`` size of each level for each case; 0: it has no meaning there.
+        record: Where the results go.
+        compact_every: Steps between two compactions; changes no result.
+        max_rows: Most targets in the batch at once; changes no result.
+    """
+
+    attack: Attack
+    batch: Batch
+    oracle: Oracle
+    state: State | None
+    allowed: Tensor | None
+    radii: Tensor
+    record: Record
+    compact_every: int
+    max_rows: int = field(default=MAX_ROWS)
+
+    @classmethod
+    def of(cls, attack: Attack, batch: Batch, query: ModelQuery, state: State | None) -> Climb:
+        """Prepare: clean margins, mask, sizes."""
+        clean = query.margins(batch.images) if batch.clean_margins is None else batch.clean_margins
+        allowed, why_none = allowed_pixels(attack.mask, batch)
+        free = torch.ones(len(batch), dtype=torch.bool, device=batch.device)
+        free = free if allowed is None else allowed.flatten(1).any(1)
+        radii = torch.stack([attack.reach(level, batch) * free for level in attack.levels])
+        reasons = [
+            _why(level, radius, free, why_none, batch) for level, radius in zip(attack.levels, radii, strict=True)
+        ]
+        return cls(
+            attack=attack,
+            batch=batch,
+            oracle=Oracle(query=query, bits=batch.stored_bits),
+            state=state,
+            allowed=allowed,
+            radii=radii,
+            record=Record(
+                levels=attack.levels,
+                full_search=attack.full_search,
+                clean=clean,
+                labels=batch.labels,
+                usable=radii > 0,
+                reasons=reasons,
+            ),
+            compact_every=1 if batch.device.type == "cpu" else ACCELERATOR_COMPACTS_EVERY,
+        )
+
+    def run(self) -> None:
+        """Climb with all targets, a chunk at a time; those that no level would attack are left out."""
+        targets = Targets.of(self.batch.labels, self.record.clean)
+        if not self.record.full_search:
+            targets = targets.select(~targets.wrong(self._clean_health(targets)))
+        for index in targets.chunks(self._rows()):
+            self._chunk(targets.select(index))
+
+    def _rows(self) -> int:
+        pixels = self.batch.images[:1].numel()
+        return max(1, min(self.max_rows, MAX_ROW_PIXELS // max(1, pixels)))
+
+    def _clean_health(self, targets: Targets) -> Tensor:
+        return self.record.clean[targets.case, targets.finding] * targets.side
+
+    def _chunk(self, targets: Targets) -> None:
+        record, where = self.record, (targets.case, targets.finding)
+        reached = self._clean_health(targets)
+        correct = ~targets.wrong(reached)
+        progress = begin(self.batch.images[targets.case], reached, targets, self.oracle)
+        record.zero_gradient[where] = progress.blind.float()
+        record.flipped_by_rounding[where] = (correct & progress.wrong()).float()
+        start = progress.copy()
+        for number, level in enumerate(record.levels):
+            if not self.attack.nested:
+                progress, reached = start.copy(), self._clean_health(targets)
+            full = level.name in record.full_search
+            active = (correct | full) & (self.radii[number][targets.case] > 0)
+            self._level(progress, active, number, to_flip=not full)
+            reached = torch.where(active, progress.health, reached)
+            record.steps_to_flip[number][where] = progress.steps_to_flip
+            unsure = progress.non_finite & ~targets.wrong(reached)  # robust only as far as the model could be asked
+            record.margins[number][where] = torch.where(unsure, torch.nan, reached * targets.side)
+        record.non_finite_margin[where] = progress.non_finite.float()
+
+    def _level(self, progress: Progress, active: Tensor, number: int, *, to_flip: bool) -> None:
+        progress.steps_to_flip = torch.full_like(progress.steps_to_flip, torch.nan)
+        case = progress.targets.case
+        front = Front.of(
+            progress,
+            active,
+            oracle=self.oracle,
+            threat=self.attack.threat(
+                centre=progress.centre,
+                radius=self.radii[number][case],
+                bits=self.batch.stored_bits,
+                allowed=None if self.allowed is None else self.allowed[case],
+            ),
+            to_flip=to_flip,
+            compact_every=self.compact_every,
+            source=self._source,
+            batch=self.batch,
+            state=self.state,
+        )
+        if len(front):
+            self.attack.search(front, self.record.levels[number])
+        front.compact(leave=True)
+
+    def _source(self, case: int, *parts: object) -> torch.Generator:
+        return generator(self.batch.device, self.batch.seeds[case], self.attack.id, self.attack.version, *parts)
+
+
+def _why(level: Level, radius: Tensor, free: Tensor, why_none: str, batch: Batch) -> str:
+    """Why a level has no meaning for some cases, in words; "" when it has for all."""
+    if not bool(free.all()):
+        return f"{why_none}: {int((~free).sum())} of {len(batch)} case(s)"
+    if not bool((radius > 0).all()):
+        return f"epsilon {level.name} is less than one grey level of {batch.stored_bits} stored bits"
+    return ""
