@@ -34,7 +34,7 @@ def whole_grey_levels(radius: Tensor, bits: int) -> Tensor:
     >>> (whole_grey_levels(torch.tensor([1.9 / 255, 0.5 / 255]), 8) * 255).tolist()
     [1.0, 0.0]
     """
-    grey_levels = 2**bits - 1
+    grey_levels = float(2**bits - 1)
     whole = (radius.double() * grey_levels + GREY_LEVEL_SLACK).floor()
     return whole.div(grey_levels).float()
 
@@ -158,7 +158,7 @@ class LinfBall(Threat):
     def contains(self, planes: Tensor) -> Tensor:
         """Which planes ``(R,)`` are inside, to a small part of a grey level."""
         change = planes - self.centre
-        inside = self.size(change) <= self.radius + GREY_LEVEL_SLACK / (2**self.bits - 1) + 1e-6
+        inside = self.size(change) <= self.radius + GREY_LEVEL_SLACK / float(2**self.bits - 1) + 1e-6
         if self.allowed is not None:
             inside &= ~((change != 0) & ~self.allowed).flatten(1).any(1)
         return inside
