@@ -4,6 +4,9 @@ Each value of a metadata column, or of two columns crossed, is set against all o
 the group, for AUROC and for sensitivity and specificity at the locked operating point. The worst value decides; all intervals
 hold together. A group too small to say anything is shown as *not powered*, never dropped. A column that is a risk factor
 (disease is distributed differently there by nature) is shown and not judged.
+
+The equalised-odds gap, the largest difference of sensitivity or of specificity between any two groups, is shown beside
+them. No tolerance of it is agreed, so it is never judged.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ from numpy.typing import NDArray
 
 from robustbench_rad.checks.comparisons import Comparison, judge_jointly, missing_check, try_interval
 from robustbench_rad.checks.context import CheckOutcome, Floats, JudgeContext
-from robustbench_rad.checks.metrics import METRICS, NAMES, metric
+from robustbench_rad.checks.informational import shown
+from robustbench_rad.checks.metrics import METRICS, NAMES, metric, usable_labels
 from robustbench_rad.conditions import Level
 from robustbench_rad.criteria import Judged
 from robustbench_rad.errors import PlanError, StatisticsError, suggestion
@@ -27,9 +31,11 @@ from robustbench_rad.plan import Plan
 from robustbench_rad.profile import CheckSpec
 from robustbench_rad.result import Table, Verdict
 from robustbench_rad.statistics.estimate import Estimate, difference
+from robustbench_rad.statistics.gaps import Gap, rate_gap
 
 LEAST = 10  # cases of a label that a group and its rest need: below, an interval spans most of the scale
 MOST_VALUES = 20
+EQUALISED_ODDS = "equalised-odds gap, any two values"
 SIDES: Mapping[str, tuple[float, ...]] = {"auroc": (1.0, 0.0), "sensitivity": (1.0,), "specificity": (0.0,)}
 WORDS = {1.0: "positives", 0.0: "negatives"}
 Mask = NDArray[np.bool_]
@@ -104,13 +110,14 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
         for name in METRICS
         for comparison in _comparisons(context, grouping, finding, name)
     ]
-    shown = {grouping.name for grouping in groupings if not grouping.judged}
+    risky = {grouping.name for grouping in groupings if not grouping.judged}
     small = {grouping.name: grouping for grouping in groupings}
     judged = [
-        _told(context, small[item.criterion.subgroup], item, informational=item.criterion.subgroup in shown)
+        _told(context, small[item.criterion.subgroup], item, informational=item.criterion.subgroup in risky)
         for item in judge_jointly(context, check, comparisons)
     ]
-    return CheckOutcome(judged=judged, tables=[_table(context, check, grouping) for grouping in groupings])
+    gaps = [_shown_gap(context, check, grouping, finding) for grouping in groupings for finding in context.findings]
+    return CheckOutcome(judged=[*judged, *gaps], tables=[_table(context, check, grouping) for grouping in groupings])
 
 
 def _groupings(context: JudgeContext, check: CheckSpec) -> list[Grouping]:
@@ -203,6 +210,60 @@ def _told(context: JudgeContext, grouping: Grouping, item: Judged, *, informatio
     return Judged(criterion=criterion.model_copy(update={**update, "needed_positives": None}), influence=None)
 
 
+def _shown_gap(context: JudgeContext, check: CheckSpec, grouping: Grouping, finding: str) -> Judged:
+    """The equalised-odds gap of a finding and column: shown, never judged."""
+    reason = ""
+    try:
+        gap, lacking = _rate_gap(context, grouping, finding)
+        largest = gap.largest
+        order = f"{largest.quantity}: {largest.worse} below {largest.better}"
+        reason = order if gap.estimate.value > 0 else "no difference in these cases"
+        reason += f"; not powered: {', '.join(lacking)}" if lacking else ""
+        reason += "" if grouping.judged else "; a risk factor"
+        make = partial(_absolute, gap)
+    except StatisticsError as error:
+        make = partial(_refuse, error.message, context.confidence)
+    return shown(context, check, finding, EQUALISED_ODDS, make, reason=reason, subgroup=grouping.name)
+
+
+def _rate_gap(context: JudgeContext, grouping: Grouping, finding: str) -> tuple[Gap, list[str]]:
+    """The gap over groups with enough cases of a label, and the rates of groups that have not.
+
+    Raises:
+        StatisticsError: No two groups have; the text is the reason.
+    """
+    if not 2 <= len(grouping.groups) <= MOST_VALUES:
+        raise StatisticsError(_why_none(grouping, "sensitivity"))
+    margins = context.clean(finding)
+    label = usable_labels(context, finding, margins).copy()
+    lacking = []
+    for side, rate in ((1.0, "sensitivity"), (0.0, "specificity")):
+        for group in grouping.groups:
+            cell = grouping.mask(group) & (label == side)
+            if cell.sum() < LEAST:
+                lacking.append(f"{rate} of {group} ({int(cell.sum())} {WORDS[side]}, {LEAST} needed)")
+                label[cell] = np.nan
+    try:
+        gap = rate_gap(
+            label,
+            margins >= 0,
+            grouping.values,
+            context.patients,
+            context.n_patients,
+            seed=context.seed,
+            confidence=context.confidence,
+        )
+    except StatisticsError as error:
+        raise StatisticsError(f"not powered: {', '.join(lacking)}" if lacking else error.message) from error
+    return gap, lacking
+
+
+def _absolute(gap: Gap) -> Estimate:
+    """The gap as a distance: not below 0, and as far as the interval of any difference reaches either way."""
+    farthest = max(max(other.estimate.upper, -other.estimate.lower) for other in gap.comparisons)
+    return replace(gap.estimate, lower=max(gap.estimate.lower, 0.0), upper=farthest)
+
+
 def _table(context: JudgeContext, check: CheckSpec, grouping: Grouping) -> Table:
     """Every group with its metrics and intervals, whatever its size."""
     sizes = Counter(grouping.values)
@@ -232,5 +293,5 @@ def _numbers(context: JudgeContext, grouping: Grouping, group: str, finding: str
     label = context.label(finding)
     if any((mask & (label == side)).sum() < LEAST for side in SIDES[name]):
         return [None, None, None]  # an interval of so few would be read as a number
-    shown = try_interval(partial(_metric, context, mask, finding, name, context.confidence))
-    return [shown.estimate, shown.lower, shown.upper]
+    found = try_interval(partial(_metric, context, mask, finding, name, context.confidence))
+    return [found.estimate, found.lower, found.upper]

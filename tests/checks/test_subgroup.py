@@ -1,13 +1,14 @@
 """Subgroups: a planted gap is found in its column, small cells are said, risk factors are not judged."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from robustbench_rad.checks import defaults
-from robustbench_rad.checks.context import JudgeContext
-from robustbench_rad.checks.subgroup import check_options, judge
+from robustbench_rad.checks import defaults, subgroup
+from robustbench_rad.checks.context import CheckOutcome, JudgeContext
+from robustbench_rad.checks.subgroup import check_options
 from robustbench_rad.errors import PlanError
 from robustbench_rad.measured import make_conditions
 from robustbench_rad.plan import make_plan
@@ -57,6 +58,13 @@ def spec(**options) -> CheckSpec:
         critical_harm=default.critical_harm,
         critical=False,
     )
+
+
+def judge(made, check) -> CheckOutcome:
+    """What is judged or would be; the equalised-odds gaps, which never are, have a file of their own."""
+    outcome = subgroup.judge(made, check)
+    kept = [item for item in outcome.judged if item.criterion.quantity != subgroup.EQUALISED_ODDS]
+    return dataclasses.replace(outcome, judged=kept)
 
 
 def verdicts(outcome) -> dict:
