@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from robustbench_rad.classifier import Caveat, Classifier, Head, HeadSpec, InputSpec, Outputs, Resize
+from robustbench_rad.defences.chain import defended
 from robustbench_rad.errors import ModelError
 from robustbench_rad.factories import call_factory
 from robustbench_rad.plan import InputSection, ModelSection, Plan
@@ -28,7 +29,7 @@ DEFAULT_THRESHOLD = 0.5
 
 
 def load_classifier(plan: Plan, *, device: str | torch.device = "auto", allow_pickle: bool = False) -> Classifier:
-    """Load the plan's model in evaluation mode.
+    """Load the plan's model in evaluation mode, behind the defences that the plan declares.
 
     Args:
         plan: A validated plan.
@@ -39,9 +40,9 @@ def load_classifier(plan: Plan, *, device: str | torch.device = "auto", allow_pi
         ModelError: The model cannot be loaded; says what was expected, what came, and what to do.
     """
     target = choose_device(device)
-    if is_program(plan.model.factory):
-        return _from_program(plan, target, allow_pickle=allow_pickle)
-    return _from_factory(plan, target, allow_pickle=allow_pickle)
+    load = _from_program if is_program(plan.model.factory) else _from_factory
+    classifier = load(plan, target, allow_pickle=allow_pickle)
+    return defended(classifier, plan.model.defences, seed=plan.seed)
 
 
 def wrap_classifier(

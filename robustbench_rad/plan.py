@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from robustbench_rad.defences.sections import AnyDefence, check_axes
 from robustbench_rad.errors import PlanError, suggestion
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class ModelSection(Section):
     classes: list[str] = []
     thresholds: dict[str, Probability] = {}
     saliency_layer: str | None = None
+    defences: list[AnyDefence] = []
+    compare_undefended: bool = True
     input: InputSection
 
     @property
@@ -106,7 +109,13 @@ class ModelSection(Section):
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes: a name appears twice")
         self._check_groups()
+        check_axes(self.defences, self.input.size)
         return self
+
+    def measured(self) -> dict[str, Any]:
+        """What of this section decides what is measured, as plain data; files are known by their hashes."""
+        left_out = {"factory", "weights", "sha256", "compare_undefended", *([] if self.defences else ["defences"])}
+        return self.model_dump(mode="json", exclude=left_out)
 
     def _check_groups(self) -> None:
         if self.head != "softmax":
