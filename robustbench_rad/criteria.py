@@ -8,7 +8,6 @@ cherry-picked sample loses points and never gains any.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from robustbench_rad.errors import StatisticsError
 from robustbench_rad.result import Criterion, Verdict
 from robustbench_rad.statistics.estimate import Estimate
+from robustbench_rad.statistics.multiplicity import Family
 from robustbench_rad.statistics.power import needed_positives
 
 POINTS_AT_TOLERANCE = 70.0
@@ -29,10 +29,12 @@ class Judged:
     Attributes:
         criterion: As it is written into the result.
         influence: ``(C,)`` influence of its harm, per patient of the audit; None: it does not vary.
+        family: All comparisons of which it is the worst.
     """
 
     criterion: Criterion
     influence: NDArray[np.float64] | None = field(default=None, repr=False)
+    family: Family = field(default_factory=Family, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,32 +75,6 @@ def judge(harm: Estimate, tolerance: float, *, positives: int = 0, counted: str 
         verdict=Verdict.INCONCLUSIVE,
         reason=f"{interval} holds the tolerance{_advice(needed, positives, counted)}",
         needed_positives=needed,
-    )
-
-
-def worst(harms: Sequence[Estimate]) -> Estimate:
-    """The largest of several harms whose intervals hold together: the largest value, lower and upper limit.
-
-    When every interval holds its own harm, ``[max L, max U]`` holds the largest harm; so findings and levels of one
-    check become one bound. The influence is that of the harm with the largest upper limit.
-
-    Args:
-        harms: Simultaneous estimates (see :func:`~robustbench_rad.statistics.multiplicity.joint_confidence`).
-
-    Raises:
-        StatisticsError: No harm at all.
-
-    >>> worst([Estimate(value=0.1, lower=0.0, upper=0.3), Estimate(value=0.2, lower=0.15, upper=0.25)]).upper
-    0.3
-    """
-    if not harms:
-        raise StatisticsError("worst harm: expected at least one")
-    deciding = max(harms, key=lambda harm: harm.upper)
-    return replace(
-        deciding,
-        value=max(harm.value for harm in harms),
-        lower=max(harm.lower for harm in harms),
-        upper=deciding.upper,
     )
 
 

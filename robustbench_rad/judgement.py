@@ -13,6 +13,7 @@ from robustbench_rad.criteria import Judged, with_points
 from robustbench_rad.profile import CheckSpec, Profile
 from robustbench_rad.result import Curve, Domain, PreflightItem, Score, Table, Verdict
 from robustbench_rad.scoring import overall, score_audit
+from robustbench_rad.statistics.multiplicity import Family
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ def judge_audit(
         partial: Check id → why no criterion of it may pass although what was measured may fail it.
         preflight: A preflight error allows no pass.
     """
-    outcomes = [_judge(context, check, errors.get(check.id, "")) for check in profile.checks]
+    outcomes = _outcomes(context, profile, errors)
     judged = [
         with_points(_doubted(item, partial.get(item.criterion.check, "")))
         for outcome in outcomes
@@ -57,10 +58,24 @@ def judge_audit(
         judged=judged,
         curves=[curve for outcome in outcomes for curve in outcome.curves],
         tables=[table for outcome in outcomes for table in outcome.tables],
-        notices=[*_profile_notice(profile), *(notice for outcome in outcomes for notice in outcome.notices)],
+        notices=[
+            *_profile_notice(profile),
+            *_multiplicity_notice(profile, judged),
+            *(notice for outcome in outcomes for notice in outcome.notices),
+        ],
         score=score,
         verdict=verdict,
     )
+
+
+def _outcomes(context: JudgeContext, profile: Profile, errors: Mapping[str, str]) -> list[CheckOutcome]:
+    """Every check judged; once more at the joint level where all checks are to hold together."""
+    outcomes = [_judge(context, check, errors.get(check.id, "")) for check in profile.checks]
+    if profile.multiplicity == "check":
+        return outcomes
+    family = Family.joined(item.family for outcome in outcomes for item in outcome.judged)
+    joint = replace(context, joint=family.joint_confidence(context.confidence, seed=context.seed))
+    return [_judge(joint, check, errors.get(check.id, "")) for check in profile.checks]
 
 
 def _judge(context: JudgeContext, check: CheckSpec, error: str) -> CheckOutcome:
@@ -87,6 +102,16 @@ def _doubted(item: Judged, doubt: str) -> Judged:
 def _profile_notice(profile: Profile) -> list[str]:
     changed = ", ".join(profile.modified)
     return [f"The plan changes the profile {profile.name} v{profile.version}: {changed}."] if changed else []
+
+
+def _multiplicity_notice(profile: Profile, judged: list[Judged]) -> list[str]:
+    levels = [c.harm.confidence for c in (item.criterion for item in judged) if c.harm.upper is not None]
+    if profile.multiplicity == "check" or not levels:
+        return []
+    return [
+        f"The profile judges all checks together: each interval of a harm is at {100 * max(levels):.3g} %, so that all of "
+        "them hold at once."
+    ]
 
 
 def _preflight_gate(preflight: list[PreflightItem], gate: tuple[Verdict, str]) -> tuple[Verdict, str]:

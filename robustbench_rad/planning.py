@@ -105,6 +105,11 @@ def _certify(
         "comparisons": assume.comparisons,
         "auroc": assume.auroc,
         "sensitivity": assume.sensitivity,
+        "correlation": assume.correlation,
+        "gained": assume.gained,
+        "alpha": assume.alpha,
+        "power": assume.power,
+        "icc": assume.icc,
         "auroc_tolerance": assume.auroc_tolerance,
         "sensitivity_tolerance": assume.sensitivity_tolerance,
     }
@@ -237,9 +242,13 @@ def effective_size(patients: NDArray[np.int64], icc: float) -> float:
 
 
 def shift_comparisons(profile: Profile, levels: Mapping[str, Sequence[object]], findings: int) -> int:
-    """Comparisons that the largest check of acquisition shift judges together: findings × levels × three metrics."""
+    """Comparisons of acquisition shifts that are judged together: findings × levels × three metrics.
+
+    Those of the largest check; those of all where the profile judges all checks together.
+    """
     steps = [len(levels.get(check.id, ())) for check in _shifts(profile)]
-    return max([findings * METRICS * count for count in steps], default=0) or 1
+    together = sum(steps) if profile.multiplicity == "audit" else max(steps, default=0)
+    return findings * METRICS * together or 1
 
 
 def shift_tolerance(profile: Profile, quantity: str) -> float | None:

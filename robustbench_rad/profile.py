@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -24,6 +24,7 @@ from robustbench_rad.registry import catalogue
 from robustbench_rad.result import Domain
 
 BUILT_IN = ("quick", "standard", "full")
+Multiplicity = Literal["check", "audit"]
 POLICY_KEYS = frozenset({"tolerance", "critical_harm", "critical", "envelope"})
 
 
@@ -76,13 +77,16 @@ class ProfileFile(Section):
     sha256: str | None = None
     description: str = ""
     minimum_auroc: Annotated[float, Field(ge=0.5, le=1)] = 0.7
+    multiplicity: Multiplicity = "check"
     domains: dict[Domain, DomainSection]
     checks: dict[str, dict[str, Any]]
 
     @property
     def content_sha256(self) -> str:
         """Hash of everything but the hash itself; comments and layout do not count."""
-        return digest(self.model_dump(mode="json", exclude={"sha256"}))
+        # Left out where it is the default, so that saying nothing and saying the default are the same profile.
+        usual = {"multiplicity"} if self.multiplicity == "check" else set()
+        return digest(self.model_dump(mode="json", exclude={"sha256", *usual}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +95,7 @@ class Profile:
 
     Attributes:
         modified: Checks of the file that the plan changes or leaves out.
+        multiplicity: Whether the intervals of one check hold together, or those of the whole audit.
     """
 
     name: str
@@ -100,6 +105,7 @@ class Profile:
     weights: Mapping[Domain, float]
     checks: tuple[CheckSpec, ...]
     modified: tuple[str, ...] = ()
+    multiplicity: Multiplicity = "check"
 
     @property
     def label(self) -> str:
@@ -120,6 +126,7 @@ class Profile:
         """How it is judged."""
         return {
             "minimum_auroc": self.minimum_auroc,
+            "multiplicity": self.multiplicity,
             "weights": {str(domain): weight for domain, weight in self.weights.items()},
             "checks": {
                 check.id: [dict(check.tolerance), dict(check.critical_harm), check.critical, check.profiled]
@@ -237,6 +244,7 @@ def effective_profile(plan: Plan, file: ProfileFile | None = None) -> Profile:
         weights={domain: section.weight for domain, section in file.domains.items()},
         checks=tuple(checks),
         modified=_modified(plan, file),
+        multiplicity=file.multiplicity,
     )
 
 

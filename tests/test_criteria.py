@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robustbench_rad.criteria import Judged, criterion_points, judge, points, with_points, worst
+from robustbench_rad.criteria import Judged, criterion_points, judge, points, with_points
 from robustbench_rad.errors import StatisticsError
 from robustbench_rad.result import Criterion, Domain, Interval, Verdict
 from robustbench_rad.statistics.estimate import Estimate
@@ -64,24 +64,6 @@ def test_undefined_harm_is_inconclusive():
     assert judge(harm(0.1, np.inf, 0.1), 0.05).verdict is Verdict.FAIL
     with pytest.raises(StatisticsError, match="tolerance"):
         judge(harm(0, 0), np.nan)
-
-
-def test_worst_bound_holds_the_largest_harm():
-    wide, failing = harm(0.0, 0.5, 0.1), harm(0.31, 0.4, 0.35)
-    both = worst([wide, failing])
-    assert (both.value, both.lower, both.upper) == (0.35, 0.31, 0.5)
-    assert judge(both, 0.3).verdict is Verdict.FAIL
-    with pytest.raises(StatisticsError, match="at least one"):
-        worst([])
-
-
-@given(st.lists(st.tuples(NUMBERS, NUMBERS).map(sorted), min_size=1, max_size=6), NUMBERS)
-def test_worst_passes_when_all_pass_and_fails_when_any_fails(limits, tolerance):
-    harms = [harm(lower, upper) for lower, upper in limits]
-    verdicts = {judge(h, tolerance).verdict for h in harms}
-    whole = judge(worst(harms), tolerance).verdict
-    assert (whole is Verdict.PASS) == (verdicts == {Verdict.PASS})
-    assert (whole is Verdict.FAIL) == (Verdict.FAIL in verdicts)
 
 
 def test_points_at_the_corners():

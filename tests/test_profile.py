@@ -4,7 +4,7 @@ import pytest
 
 from robustbench_rad.errors import PlanError
 from robustbench_rad.plan import make_plan
-from robustbench_rad.profile import effective_profile, read_profile
+from robustbench_rad.profile import effective_profile, parse_profile, read_profile
 from robustbench_rad.result import Domain
 
 PROFILE = """
@@ -122,3 +122,18 @@ def test_wrong_profile_file(tmp_path, text, message):
 def test_misspelt_profile_name_is_suggested():
     with pytest.raises(PlanError, match="Did you mean 'standard'"):
         read_profile("standrad", base=Path())
+
+
+def test_what_holds_together_is_policy_and_part_of_the_hash(folder):
+    text = (folder / "mine.toml").read_text()
+    said, audit = (text.replace("version =", f'multiplicity = "{value}"\nversion =', 1) for value in ("check", "audit"))
+    plain, same, other = (parse_profile(content, "mine") for content in (text, said, audit))
+    assert plain.content_sha256 == same.content_sha256 != other.content_sha256
+    before = effective(folder)
+    (folder / "mine.toml").write_text(audit)
+    after = effective(folder)
+    assert (before.multiplicity, after.multiplicity) == ("check", "audit")
+    assert before.policy != after.policy
+    assert before.measurement == after.measurement
+    with pytest.raises(PlanError, match="multiplicity"):
+        parse_profile(text.replace("version =", 'multiplicity = "all"\nversion =', 1), "mine")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
-from robustbench_rad.checks.comparisons import Comparison, judge_jointly
+from robustbench_rad.checks.comparisons import Comparison, Prepared, judge_jointly
 from robustbench_rad.checks.context import CheckOutcome, Floats, JudgeContext
 from robustbench_rad.checks.metrics import METRICS, NAMES, curve, metric_drop
 from robustbench_rad.conditions import Level
@@ -27,7 +29,8 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
             harm=name,
             level=level,
             counted="negatives" if name == "specificity" else "positives",
-            estimate=partial(_drop, context, check.id, level.name, name, finding),
+            estimate=Prepared(partial(_drop, context, check.id, level.name, name, finding)),
+            cases=partial(_altered, context, check.id, level.name, finding),
             doubt=_left_out(context, check.id, level),
         )
         for finding in context.findings
@@ -65,8 +68,12 @@ def _left_out(context: JudgeContext, condition: str, level: Level) -> str:
     return f"only {int(altered.sum())} of {len(altered)} cases could be altered at {level}: {why}"
 
 
-def _drop(context: JudgeContext, condition: str, level: str, name: str, finding: str, confidence: float) -> Estimate:
-    return metric_drop(context, name, finding, context.altered(condition, level, finding), confidence)
+def _drop(context: JudgeContext, condition: str, level: str, name: str, finding: str) -> Callable[[float], Estimate]:
+    return metric_drop(context, name, finding, context.altered(condition, level, finding))
+
+
+def _altered(context: JudgeContext, condition: str, level: str, finding: str) -> NDArray[np.bool_]:
+    return ~np.isnan(context.margins(condition, level, finding))
 
 
 def _measurements(context: JudgeContext, check: CheckSpec) -> list[Table]:

@@ -1,15 +1,17 @@
 """Many comparisons of one check become one joint judgement.
 
-Every level and finding of a check is one comparison. Their intervals are made simultaneous (max-T over patient influence),
-and for each finding and harm the worst level decides.
+Every level and finding of a check is one comparison. Their intervals are made simultaneous (max-T over patient influence,
+a share of the error for those with exact limits), and for each finding and harm the worst level decides. Where the profile
+says ``multiplicity = "audit"``, the level at which they hold comes from the comparisons of all checks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robustbench_rad.checks.context import JudgeContext
 from robustbench_rad.conditions import Level
@@ -18,7 +20,7 @@ from robustbench_rad.errors import StatisticsError
 from robustbench_rad.profile import CheckSpec
 from robustbench_rad.result import NOT_RUN, Criterion, Interval, LevelRecord, Verdict
 from robustbench_rad.statistics.estimate import Estimate
-from robustbench_rad.statistics.multiplicity import joint_confidence
+from robustbench_rad.statistics.multiplicity import Family
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +32,13 @@ class Comparison:
         quantity: What is measured, in words.
         harm: Key of the tolerance: auroc, sensitivity, …; "" for the check's only one.
         level: Which level; None when there is none.
-        estimate: Makes the harm's estimate at a confidence level; may raise StatisticsError, whose text becomes the
-            reason why the comparison is inconclusive.
+        estimate: Makes the harm's estimate at a confidence level, called once or twice (see :class:`Prepared`); may
+            raise StatisticsError, whose text becomes the reason why the comparison is inconclusive.
         doubt: Why a pass may not be believed although the interval allows it (masked gradients), or "".
         tolerance: Overrides the check's δ.
         subgroup: Metadata column and value it is restricted to.
         counted: What the estimate is limited by: positives or negatives.
+        cases: Makes the ``(N,)`` mask of the cases that are compared; None: all with a known label.
     """
 
     finding: str
@@ -47,6 +50,27 @@ class Comparison:
     tolerance: float | None = None
     subgroup: str = ""
     counted: str = "positives"
+    cases: Callable[[], NDArray[np.bool_]] | None = None
+
+
+class Prepared:
+    """An estimator that looks at the scores once: every confidence level is made from what it saw.
+
+    Args:
+        prepare: Looks at the scores, and returns what makes the estimate at a confidence level.
+    """
+
+    def __init__(self, prepare: Callable[[], Callable[[float], Estimate]]) -> None:
+        self._prepare = prepare
+        self._at: Callable[[float], Estimate] | None = None
+
+    def __call__(self, confidence: float) -> Estimate:
+        """The estimate at a confidence level; raises what ``prepare`` raises."""
+        self._at = self._at or self._prepare()
+        return self._at(confidence)
+
+
+Members = list[tuple[Comparison, Estimate | str]]
 
 
 def judge_jointly(context: JudgeContext, check: CheckSpec, comparisons: Sequence[Comparison]) -> list[Judged]:
@@ -55,17 +79,36 @@ def judge_jointly(context: JudgeContext, check: CheckSpec, comparisons: Sequence
     Nothing is dropped: a comparison that cannot be estimated makes its criterion inconclusive unless another level
     already fails.
     """
-    first = [_try(comparison, context.confidence) for comparison in comparisons]
-    influences = [e.influence for e in first if isinstance(e, Estimate) and e.influence is not None]
-    joint = context.confidence
-    if len(influences) > 1:
-        joint = joint_confidence(np.stack(influences), context.confidence, seed=context.seed)
-    groups: dict[tuple[str, str, str], list[tuple[Comparison, Estimate | str]]] = {}
-    for comparison, attempt in zip(comparisons, first, strict=True):
-        estimate = _try(comparison, joint) if isinstance(attempt, Estimate) else attempt
+    groups: dict[tuple[str, str, str], Members] = {}
+    for comparison in comparisons:
+        attempt = _try(comparison, context.confidence if context.joint is None else context.joint)
         key = (comparison.finding, comparison.quantity, comparison.subgroup)
-        groups.setdefault(key, []).append((comparison, estimate))
-    return [_criterion(context, check, members) for members in groups.values()]
+        groups.setdefault(key, []).append((comparison, attempt))
+    families = [_family(check, members) for members in groups.values()]
+    joint = Family.joined(families).joint_confidence(context.confidence, seed=context.seed)
+    if context.joint is None and joint > context.confidence:
+        groups = {key: [_again(*member, joint) for member in members] for key, members in groups.items()}
+    return [
+        replace(_criterion(context, check, members), family=family)
+        for members, family in zip(groups.values(), families, strict=True)
+    ]
+
+
+def _family(check: CheckSpec, members: Members) -> Family:
+    """What the comparisons of one criterion cost the others.
+
+    Of exact comparisons within the tolerance only the upper limit can mislead, and the upper limit of a criterion is
+    wrong only when that of its truly worst level is; so they count as one, however many levels there are (Berger 1982,
+    doi:10.1080/00401706.1982.10487790: an intersection needs no correction). Beyond the tolerance each counts.
+    """
+    known = [(comparison, e) for comparison, e in members if isinstance(e, Estimate)]
+    varying = tuple(e.influence for _, e in known if e.influence is not None and e.influence.any())
+    beyond = [e.value > _tolerance(check, c) for c, e in known if e.influence is None or not e.influence.any()]
+    return Family(influences=varying, exact=sum(beyond) + (not all(beyond)))
+
+
+def _again(comparison: Comparison, attempt: Estimate | str, confidence: float) -> tuple[Comparison, Estimate | str]:
+    return comparison, _try(comparison, confidence) if isinstance(attempt, Estimate) else attempt
 
 
 def _try(comparison: Comparison, confidence: float) -> Estimate | str:
@@ -75,13 +118,13 @@ def _try(comparison: Comparison, confidence: float) -> Estimate | str:
         return error.message
 
 
-def _criterion(context: JudgeContext, check: CheckSpec, members: list[tuple[Comparison, Estimate | str]]) -> Judged:
+def _criterion(context: JudgeContext, check: CheckSpec, members: Members) -> Judged:
     comparison, estimate, missing = _deciding(check, members)
     if isinstance(estimate, str):
         return not_assessable(context, check, comparison, estimate)
     tolerance = _tolerance(check, comparison)
-    available = context.counts(comparison.finding)[comparison.counted] if comparison.finding else 0
-    judged = judge(estimate, tolerance, positives=available, counted=comparison.counted)
+    used = _used(context, comparison)
+    judged = judge(estimate, tolerance, positives=used.get(comparison.counted, 0), counted=comparison.counted)
     verdict, reason = judged.verdict, judged.reason
     doubts = [*dict.fromkeys(other.doubt for other, _ in members if other.doubt), missing]
     if verdict is Verdict.PASS and any(doubts):
@@ -94,14 +137,13 @@ def _criterion(context: JudgeContext, check: CheckSpec, members: list[tuple[Comp
             "reason": reason,
             "needed_positives": judged.needed_positives if verdict is Verdict.INCONCLUSIVE else None,
             "needed_counted": comparison.counted,
+            **used,
         }
     )
     return Judged(criterion=criterion, influence=estimate.influence)
 
 
-def _deciding(
-    check: CheckSpec, members: list[tuple[Comparison, Estimate | str]]
-) -> tuple[Comparison, Estimate | str, str]:
+def _deciding(check: CheckSpec, members: Members) -> tuple[Comparison, Estimate | str, str]:
     """The level that decides: the most certain failure, else the largest upper bound; and why others are missing."""
     known = [(comparison, e) for comparison, e in members if isinstance(e, Estimate)]
     reasons = [f"{_at(comparison)}{e}" for comparison, e in members if isinstance(e, str)]
@@ -113,6 +155,13 @@ def _deciding(
     else:
         comparison, estimate = max(known, key=lambda pair: pair[1].upper - _tolerance(check, pair[0]))
     return comparison, estimate, "; ".join(reasons)
+
+
+def _used(context: JudgeContext, comparison: Comparison) -> dict[str, int]:
+    """Positives, negatives and patients that the comparison rests on."""
+    if not comparison.finding:
+        return {}
+    return context.counts(comparison.finding, None if comparison.cases is None else comparison.cases())
 
 
 def _at(comparison: Comparison) -> str:

@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logit
 
+from robustbench_rad.checks.rankings import Rankings
 from robustbench_rad.conditions import Level
 from robustbench_rad.criteria import Judged
 from robustbench_rad.errors import StatisticsError
 from robustbench_rad.plan import ClaimSection
 from robustbench_rad.result import Curve, Table
 from robustbench_rad.scores import ScoreTable
+from robustbench_rad.statistics.auc import Ranking
 
 Floats = NDArray[np.float64]
 
@@ -42,6 +44,9 @@ class JudgeContext:
         levels: Ladder of each condition that was run.
         seed: For resampling.
         confidence: Of every reported interval.
+        joint: Confidence of every judged interval at which those of the whole audit hold together; None: the comparisons
+            of a check are held together by themselves.
+        rankings: What was ranked already.
     """
 
     scores: ScoreTable
@@ -60,6 +65,8 @@ class JudgeContext:
     levels: Mapping[str, tuple[Level, ...]] = field(default_factory=dict)
     seed: int = 0
     confidence: float = 0.95
+    joint: float | None = None
+    rankings: Rankings = field(default_factory=Rankings, repr=False, compare=False)
 
     @property
     def n_patients(self) -> int:
@@ -103,9 +110,17 @@ class JudgeContext:
         """A measurement; NaN where there is none."""
         return self.scores.measured(condition, name, level, finding).astype(np.float64)
 
-    def counts(self, finding: str) -> dict[str, int]:
-        """Positives, negatives and patients with a known label."""
-        label = self.label(finding)
+    def rank(self, labels: Floats, scores: Floats) -> Ranking:
+        """Ranking of scores of all cases; what was ranked before is not ranked again.
+
+        Raises:
+            StatisticsError: One class, or a score that is not a number.
+        """
+        return self.rankings.of(labels, scores, self.patients, self.n_patients)
+
+    def counts(self, finding: str, cases: NDArray[np.bool_] | None = None) -> dict[str, int]:
+        """Positives, negatives and patients with a known label, of all cases or of ``(N,)`` some."""
+        label = self.label(finding) if cases is None else np.where(cases, self.label(finding), np.nan)
         known = ~np.isnan(label)
         return {
             "positives": int((label == 1).sum()),

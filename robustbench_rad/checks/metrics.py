@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,9 @@ from robustbench_rad.conditions import Level
 from robustbench_rad.errors import StatisticsError
 from robustbench_rad.profile import CheckSpec
 from robustbench_rad.result import Curve, CurvePoint
-from robustbench_rad.statistics.auc import auc, auc_difference
+from robustbench_rad.statistics.auc import difference_of_rankings, interval
 from robustbench_rad.statistics.estimate import Estimate
-from robustbench_rad.statistics.proportions import paired_difference, proportion
+from robustbench_rad.statistics.proportions import paired_interval, paired_shares, proportion
 
 METRICS = ("auroc", "sensitivity", "specificity")
 NAMES = {"auroc": "AUROC", "sensitivity": "sensitivity", "specificity": "specificity"}
@@ -37,13 +38,22 @@ def metric(context: JudgeContext, name: str, finding: str, margins: Floats, conf
     """
     label = usable_labels(context, finding, margins)
     if name == "auroc":
-        return auc(label, margins, context.patients, context.n_patients, confidence=confidence)
+        return interval(context.rank(label, margins), confidence=confidence)
     valid = label == (1.0 if name == "sensitivity" else 0.0)
     return proportion(correct(name, margins), valid, context.patients, context.n_patients, confidence=confidence)
 
 
-def metric_drop(context: JudgeContext, name: str, finding: str, margins: Floats, confidence: float) -> Estimate:
-    """Estimate the paired loss of a metric, clean minus altered, on the cases where the altered image has a meaning.
+def metric_drop(context: JudgeContext, name: str, finding: str, margins: Floats) -> Callable[[float], Estimate]:
+    """Prepare the paired loss of a metric, clean minus altered, on the cases where the altered image has a meaning.
+
+    Args:
+        context: Labels, patients and clean margins.
+        name: ``auroc``, ``sensitivity`` or ``specificity``.
+        finding: Which finding.
+        margins: ``(N,)`` under the condition; NaN where it has no meaning.
+
+    Returns:
+        What makes the estimate at a confidence level; all sorting and counting is done.
 
     Raises:
         StatisticsError: As :func:`metric`.
@@ -51,16 +61,14 @@ def metric_drop(context: JudgeContext, name: str, finding: str, margins: Floats,
     label = usable_labels(context, finding, margins)
     clean = context.clean(finding)
     if name == "auroc":
-        return auc_difference(label, clean, margins, context.patients, context.n_patients, confidence=confidence)
+        return _at(partial(difference_of_rankings, context.rank(label, clean), context.rank(label, margins)))
     valid = label == (1.0 if name == "sensitivity" else 0.0)
-    return paired_difference(
-        correct(name, clean),
-        correct(name, margins),
-        valid,
-        context.patients,
-        context.n_patients,
-        confidence=confidence,
-    )
+    calls = correct(name, clean), correct(name, margins)
+    return _at(partial(paired_interval, paired_shares(*calls, valid, context.patients, context.n_patients)))
+
+
+def _at(make: Callable[..., Estimate]) -> Callable[[float], Estimate]:
+    return lambda confidence: make(confidence=confidence)
 
 
 def correct(name: str, margins: Floats) -> Mask:

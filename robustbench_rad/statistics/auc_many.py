@@ -99,10 +99,8 @@ def auc_drops(
     first, more = _rankings(truth, before, patients, n_patients)
     reasons = {**more, **reasons}
     both = [place for place in after if place in first]
-    moved = {p: not _same(truth[:, p], before[:, p], values[:, p]) for p in both}
-    changes = [first[p].influence - after[p].influence for p in both if moved[p]]
-    joint = _joint(changes, confidence, seed, draws)
-    made = {p: difference_of_rankings(first[p], after[p], equal=not moved[p], confidence=joint) for p in both}
+    joint = _joint([first[p].influence - after[p].influence for p in both], confidence, seed, draws)
+    made = {p: difference_of_rankings(first[p], after[p], confidence=joint) for p in both}
     estimates = tuple(made.get(place) for place in range(values.shape[1]))
     return Many(estimates=estimates, reasons=reasons, confidence=joint)
 
@@ -138,11 +136,6 @@ def _rankings(
 def _repeats(columns: Floats, place: int) -> bool:
     """Whether a column is the one before it: the same memory, or equal numbers."""
     return columns.strides[1] == 0 or np.array_equal(columns[:, place], columns[:, place - 1], equal_nan=True)
-
-
-def _same(truth: Floats, first: Floats, second: Floats) -> bool:
-    known = ~np.isnan(truth)
-    return np.array_equal(first[known], second[known])
 
 
 def _joint(influences: list[Floats], confidence: float, seed: int, draws: int) -> float:

@@ -61,6 +61,19 @@ def count_patients(patients: Indices) -> int:
     return int(np.count_nonzero(np.bincount(patients)))
 
 
+def kish_size(patients: Indices) -> float:
+    """Independent cases if all images of a patient were alike, ``n² / sum_i n_i²``.
+
+    Reference:
+        Kish 1965, Survey Sampling, Wiley.
+
+    >>> kish_size(np.array([0, 0, 1, 2, 2]))
+    2.7777777777777777
+    """
+    sizes = np.bincount(patients)
+    return float(len(patients) ** 2 / (sizes * sizes).sum())
+
+
 def effective_size(values: Floats, patients: Indices, *, degrees: float | None = None) -> float:
     """How many independent cases the mean of ``values`` rests on.
 
@@ -85,7 +98,7 @@ def effective_size(values: Floats, patients: Indices, *, degrees: float | None =
     """
     n = len(values)
     sizes = np.bincount(patients)
-    kish = n * n / float((sizes * sizes).sum())
+    kish = kish_size(patients)
     if sizes.max() == 1:
         return float(n)
     deviations = values - values.mean()

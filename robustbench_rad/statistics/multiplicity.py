@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +16,9 @@ from robustbench_rad.statistics.estimate import normal_quantile
 _BLOCK = 256  # draws at a time: memory stays below 256 x (patients + comparisons) numbers
 
 
-def joint_confidence(influences: ArrayLike, confidence: float = 0.95, *, seed: int, draws: int = 2000) -> float:
+def joint_confidence(
+    influences: ArrayLike, confidence: float = 0.95, *, seed: int, draws: int = 2000, exact: int = 0
+) -> float:
     """Per-comparison confidence level at which all M intervals hold together.
 
     Multiplier bootstrap of the largest studentised deviation: ``T = max_m |sum_i w_i d_mi| / sqrt(sum_i d_mi²)`` with
@@ -22,18 +26,21 @@ def joint_confidence(influences: ArrayLike, confidence: float = 0.95, *, seed: i
     ``confidence`` (one comparison, or comparisons that move together) and Bonferroni's. Callers evaluate every
     estimator again at this level, so each keeps its own interval method.
 
-    Comparisons without variance (no flip, a perfect area) are left out. That is safe: a check passes only when every
-    comparison passes, an intersection that needs no correction, and such comparisons have exact limits of their own.
+    A comparison without variance (no flip, a perfect area, no pair that changed order) has an exact limit instead and
+    no T. Only one of its limits can err, each with probability ``(1 - level) / 2``, so E of them are charged by the
+    union bound: the level solves ``P(T > c) + E (1 - level) / 2 = 1 - confidence``, and is never below ``confidence``.
+    Two exact comparisons alone need no correction; n of them get ``(1 - confidence) / n`` each.
 
     Args:
-        influences: ``(M, C)`` influence per patient, one row per comparison.
+        influences: ``(M, C)`` influence per patient, one row per comparison; a row without variance is an exact one.
         confidence: Joint confidence level.
         seed: Of the multipliers; the same seed and patients give the same multipliers, so adding a comparison never
             lowers the level.
         draws: Number of multiplier draws.
+        exact: Exact comparisons beside the rows.
 
     Raises:
-        StatisticsError: Not a matrix, or NaN in it.
+        StatisticsError: Not a matrix, NaN in it, or a negative number of exact comparisons.
 
     Reference:
         Chernozhukov, Chetverikov and Kato 2013, Gaussian approximations and multiplier bootstrap for maxima of sums of
@@ -44,19 +51,53 @@ def joint_confidence(influences: ArrayLike, confidence: float = 0.95, *, seed: i
     True
     >>> joint_confidence(two[[0, 0, 0]], seed=0) < 0.957
     True
+    >>> round(joint_confidence(np.zeros((10, 40)), seed=0), 4)  # ten exact limits share 0.05
+    0.99
     """
     normal_quantile(confidence)
     rows = np.asarray(influences, dtype=np.float64)
     if rows.ndim != 2 or np.isnan(rows).any():
         raise StatisticsError(f"influences: expected a matrix without NaN, got shape {rows.shape}")
+    if exact < 0:
+        raise StatisticsError(f"exact comparisons: expected none or more, got {exact}")
     scale = np.sqrt((rows * rows).sum(axis=1))
     varying = scale > 0
-    if varying.sum() < 2:
-        return confidence
+    count, limits = int(varying.sum()), exact + int((~varying).sum())
+    bonferroni = max(confidence, 1 - (1 - confidence) / max(count + limits / 2, 1))
+    if count == 0 or (count == 1 and limits == 0):
+        return bonferroni
     unit = (rows[varying] / scale[varying, None]).astype(np.float32)
     largest = np.concatenate([np.abs(w @ unit.T).max(axis=1) for w in _multipliers(draws, rows.shape[1], seed)])
-    level = 2 * float(ndtr(np.quantile(largest, confidence))) - 1
-    return float(np.clip(level, confidence, 1 - (1 - confidence) / varying.sum()))
+    return float(np.clip(_shared_level(largest, 1 - confidence, limits), confidence, bonferroni))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Family:
+    """Comparisons that are to hold together.
+
+    Attributes:
+        influences: One ``(C,)`` influence per comparison that varies.
+        exact: Comparisons with exact limits; see :func:`joint_confidence`.
+    """
+
+    influences: tuple[NDArray[np.float64], ...] = ()
+    exact: int = 0
+
+    @classmethod
+    def joined(cls, families: Iterable[Family]) -> Family:
+        """All comparisons of several families as one."""
+        every = list(families)
+        return cls(
+            influences=tuple(row for family in every for row in family.influences),
+            exact=sum(family.exact for family in every),
+        )
+
+    def joint_confidence(self, confidence: float, *, seed: int) -> float:
+        """Level of every single interval at which all hold together; the same in whatever order they come."""
+        # A product of matrices may round a row by where it stands, so rows are put in an order of their own.
+        ordered = sorted(self.influences, key=lambda row: sha256(np.ascontiguousarray(row).data).digest())
+        rows = np.stack(ordered) if ordered else np.zeros((0, 1))
+        return joint_confidence(rows, confidence, seed=seed, exact=self.exact)
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -82,3 +123,19 @@ def _multipliers(draws: int, patients: int, seed: int) -> Iterator[NDArray[np.fl
     generator = np.random.default_rng(seed)
     sizes = [min(_BLOCK, draws - start) for start in range(0, draws, _BLOCK)]
     return (generator.standard_normal((size, patients), dtype=np.float32) for size in sizes)
+
+
+def _shared_level(largest: NDArray[np.float64], alpha: float, limits: int) -> float:
+    """The level whose chance that any interval errs, drawn for those that vary and added up for exact limits, is alpha."""
+
+    def level(part: float) -> float:
+        return 2 * float(ndtr(np.quantile(largest, 1 - part))) - 1
+
+    if not limits:
+        return level(alpha)
+    low, high = 0.0, alpha  # alpha's part that is left for the comparisons that vary
+    for _ in range(40):
+        part = (low + high) / 2
+        low, high = (part, high) if part + limits * (1 - level(part)) / 2 <= alpha else (low, part)
+    # Beyond the largest draw there is no quantile; there the exact limits alone have used up alpha.
+    return level(low) if low > 0 else 1.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
@@ -9,8 +11,42 @@ from scipy.special import betaincinv
 from scipy.stats import binomtest
 
 from robustbench_rad.errors import StatisticsError
-from robustbench_rad.statistics.clusters import check_patients, cluster_influence, effective_size
+from robustbench_rad.statistics.clusters import check_patients, cluster_influence, count_patients, effective_size
 from robustbench_rad.statistics.estimate import Estimate, difference, normal_quantile
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Share:
+    """What counting once says about every interval of a proportion.
+
+    Attributes:
+        value: Share of successes.
+        cases: Valid cases.
+        size: Independent cases they are worth.
+        influence: ``(C,)`` per patient, zero for patients not used.
+    """
+
+    value: float
+    cases: int
+    size: float
+    influence: NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PairedShares:
+    """What counting once says about every interval of a paired difference.
+
+    Attributes:
+        first: Share of successes of the first.
+        second: Of the second, same cases.
+        changed: Share of cases in which they differ.
+        patients: Patients with a valid case.
+    """
+
+    first: Share
+    second: Share
+    changed: Share
+    patients: int
 
 
 def proportion(
@@ -35,9 +71,18 @@ def proportion(
     >>> round(e.value, 4), round(e.lower, 4), round(e.upper, 4)
     (0.8485, 0.7431, 0.9156)
     """
+    return share_interval(share(successes, valid, patients, n_patients), confidence=confidence)
+
+
+def share(successes: ArrayLike, valid: ArrayLike, patients: ArrayLike, n_patients: int) -> Share:
+    """Count once; see :func:`proportion` for the arguments."""
     success, patient = _valid(successes, valid, patients, n_patients)
-    value = float(success.mean())
-    size = effective_size(success, patient, degrees=_degrees(success, patient))
+    return _share(success, patient, n_patients)
+
+
+def share_interval(counted: Share, *, confidence: float) -> Estimate:
+    """Interval of a share that is counted already; see :func:`proportion`."""
+    value, size = counted.value, counted.size
     if value in (0.0, 1.0):
         method, (lower, upper) = "Clopper-Pearson", clopper_pearson(value * size, size, confidence=confidence)
     else:
@@ -47,8 +92,8 @@ def proportion(
         lower=lower,
         upper=upper,
         confidence=confidence,
-        method=method if size == len(success) else f"{method}, effective n {size:.1f}",
-        influence=cluster_influence((success - value) / len(success), patient, n_patients),
+        method=method if size == counted.cases else f"{method}, effective n {size:.1f}",
+        influence=counted.influence,
     )
 
 
@@ -82,21 +127,37 @@ def paired_difference(
         Newcombe 1998, Improved confidence intervals for the difference between binomial proportions based on paired
         data, doi:10.1002/(SICI)1097-0258(19981130)17:22<2635::AID-SIM954>3.0.CO;2-C.
     """
-    a = proportion(first, valid, patients, n_patients, confidence=confidence)
-    b = proportion(second, valid, patients, n_patients, confidence=confidence)
-    changed = np.asarray(first, dtype=np.bool_) != np.asarray(second, dtype=np.bool_)
-    rate = proportion(changed, valid, patients, n_patients, confidence=confidence)
-    _, patient = _valid(first, valid, patients, n_patients)
-    paired = difference(a, b, degrees=len(np.unique(patient)) - 1)
-    if rate.value > 0:
-        return paired
+    return paired_interval(paired_shares(first, second, valid, patients, n_patients), confidence=confidence)
+
+
+def paired_shares(
+    first: ArrayLike, second: ArrayLike, valid: ArrayLike, patients: ArrayLike, n_patients: int
+) -> PairedShares:
+    """Count once; see :func:`paired_difference` for the arguments."""
+    a, patient = _valid(first, valid, patients, n_patients)
+    b, _ = _valid(second, valid, patients, n_patients)
+    changed = _share((a != b).astype(np.float64), patient, n_patients)
+    return PairedShares(
+        first=_share(a, patient, n_patients),
+        second=_share(b, patient, n_patients),
+        changed=changed,
+        patients=count_patients(patient),
+    )
+
+
+def paired_interval(pair: PairedShares, *, confidence: float) -> Estimate:
+    """Interval of a paired difference that is counted already; see :func:`paired_difference`."""
+    if pair.changed.value > 0:
+        a, b = (share_interval(part, confidence=confidence) for part in (pair.first, pair.second))
+        return difference(a, b, degrees=pair.patients - 1)
+    upper = share_interval(pair.changed, confidence=confidence).upper
     return Estimate(
         value=0.0,
-        lower=-rate.upper,
-        upper=rate.upper,
+        lower=-upper,
+        upper=upper,
         confidence=confidence,
         method="Clopper-Pearson, no discordant case",
-        influence=paired.influence,
+        influence=np.zeros(len(pair.first.influence)),
     )
 
 
@@ -205,9 +266,19 @@ def _valid(
     return success[chosen].astype(np.float64), patient[chosen]
 
 
+def _share(success: NDArray[np.float64], patient: NDArray[np.int64], n_patients: int) -> Share:
+    value = float(success.mean())
+    return Share(
+        value=value,
+        cases=len(success),
+        size=effective_size(success, patient, degrees=_degrees(success, patient)),
+        influence=cluster_influence((success - value) / len(success), patient, n_patients),
+    )
+
+
 def _degrees(success: NDArray[np.float64], patients: NDArray[np.int64]) -> float:
     """What is rare carries the variance: patients with a success or patients with a failure, the fewer, minus 1."""
-    return min(len(np.unique(patients[success == outcome])) for outcome in (0.0, 1.0)) - 1
+    return min(count_patients(patients[success == outcome]) for outcome in (0.0, 1.0)) - 1
 
 
 def _check_size(value: float, size: float) -> None:

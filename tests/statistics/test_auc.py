@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from robustbench_rad.errors import StatisticsError
 from robustbench_rad.statistics.auc import auc, auc_difference, placements, rank
 from robustbench_rad.statistics.estimate import covariance
-from robustbench_rad.statistics.proportions import wilson
+from robustbench_rad.statistics.proportions import paired_difference, wilson
 from robustbench_rad.statistics.resampling import bootstrap_auc
 
 
@@ -200,19 +200,66 @@ def test_bootstrap_is_exact_against_weighted_scikit_learn():
         assert area == pytest.approx(roc_auc_score(labels, scores, sample_weight=count[patients]), abs=1e-12)
 
 
-def test_identical_scores_differ_by_exactly_nothing(binormal):
-    rng = np.random.default_rng(0)
-    labels, scores = binormal(rng, 9, 30)
-    e = auc_difference(labels, scores, scores.copy(), range(39), 39)
-    assert (e.value, e.lower, e.upper) == (0, 0, 0)
+@pytest.mark.parametrize("change", [lambda s: s.copy(), lambda s: 3 * s - 1, np.exp], ids=["equal", "linear", "exp"])
+def test_unchanged_ranks_have_the_limits_of_no_event_in_as_many_disjoint_pairs(binormal, change):
+    labels, scores = binormal(np.random.default_rng(0), 100, 300)
+    e = auc_difference(labels, scores, change(scores), range(400), 400)
+    bound = 1 - 0.025 ** (1 / 100)
+    assert (e.value, e.lower, e.upper) == pytest.approx((0, -bound, bound), abs=1e-12)
+    assert e.upper < 0.05  # 100 positives are enough for the usual tolerance
+    assert not e.influence.any()
+
+
+def test_unchanged_ranks_say_what_no_flip_says(binormal):
+    labels, scores = binormal(np.random.default_rng(0), 40, 90)
+    flips = paired_difference(scores > 0, scores > 0, labels == 1, range(130), 130)
+    e = auc_difference(labels, scores, scores + 1, range(130), 130)
+    assert (e.lower, e.upper) == pytest.approx((flips.lower, flips.upper))
+
+
+def test_images_of_one_patient_count_once_where_no_rank_changed(binormal):
+    labels, scores = binormal(np.random.default_rng(1), 30, 60)
+    once = auc_difference(labels, scores, scores, range(90), 90)
+    other = scores + 0.01 * np.arange(90)  # the other image of each patient, near the first
+    twice = auc_difference(
+        np.tile(labels, 2), np.r_[scores, other], np.r_[scores, other], np.tile(np.arange(90), 2), 90
+    )
+    assert twice.upper == pytest.approx(once.upper)
 
 
 def test_two_perfect_areas_of_different_scores_may_still_differ():
     labels = np.repeat([1.0, 0.0], 8)
     e = auc_difference(labels, labels, 2 * labels + np.arange(16) / 100, range(16), 16)
     assert e.value == 0
-    assert e.lower < -0.2
-    assert e.upper > 0.2
+    assert e.upper == pytest.approx(1 - 0.025 ** (1 / 8))
+    assert e.lower == -e.upper
+
+
+def test_a_ranking_turned_round_is_a_full_drop_without_variance():
+    labels = np.repeat([1.0, 0.0], 12)
+    e = auc_difference(labels, labels, -labels, range(24), 24)
+    assert e.value == 1
+    assert 0.5 < e.lower < 1 <= e.upper
+    assert not e.influence.any()
+
+
+@pytest.mark.parametrize("lost", [0.01, 0.05, 0.2])
+@pytest.mark.parametrize("clean", ["perfect", "equal", "monotone"])
+def test_rare_losses_are_covered_also_by_samples_that_saw_none(clean, lost):
+    rng = np.random.default_rng(int(1000 * lost))
+    held, unseen, labels = 0, 0, np.repeat([1.0, 0.0], [12, 60])
+    for _ in range(200):
+        before = 20 * labels + rng.normal(size=72) if clean == "perfect" else 1.5 * labels + rng.normal(size=72)
+        after = {"perfect": 20 * labels + rng.normal(size=72), "equal": before.copy(), "monotone": 2 * before + 1}[
+            clean
+        ]
+        gone = (labels == 1) & (rng.random(72) < lost)
+        after[gone] = -100.0
+        e = auc_difference(labels, before, after, range(72), 72)
+        held += e.lower <= lost * (1.0 if clean == "perfect" else 0.855578) <= e.upper
+        unseen += not gone.any()
+    assert held / 200 >= 0.93
+    assert unseen > 0
 
 
 def test_paired_difference_is_narrower_than_unpaired(binormal):
