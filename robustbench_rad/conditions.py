@@ -26,7 +26,10 @@ class Space(StrEnum):
 
     PHYSICAL: as the scanner made it (CT in HU; radiograph as presentation signal in [0, 1]), native sampling.
     DISPLAY: windowed, resized, one plane, in [0, 1], before normalisation.
-    STORED: native sampling, the file's own range mapped to [0, 1]; rounding to ``stored_bits`` is what the file holds.
+    STORED: native grid of the file, its storage range mapped to [0, 1]; rounding to ``stored_bits`` is what the file holds.
+        The range of CT is -1024 HU and up, one grey level per HU; values the file has outside of it lie outside of [0, 1]
+        and are to be left as they are. For other modalities it is the declared range. A model query made for a batch
+        sees these images through windowing and resizing inside the graph.
     """
 
     PHYSICAL = "physical"
@@ -74,7 +77,7 @@ class Batch:
         patient_ids: N names, to be compared with each other and for nothing else; an audit gives salted ones.
         seeds: N base seeds, derived from the audit's seed and the case id.
         space: Which space ``images`` is in.
-        unit: Unit of physical images; None in display space.
+        unit: Unit of physical images; None in the other spaces.
         modality: DICOM modality code (DX, CR, CT, MR, MG, US).
         spacing_mm: ``(N, 2)`` or ``(N, 3)`` row, column (slice, row, column) spacing; NaN where unknown.
         anatomy: ``(N, 1, H, W)`` boolean masks of the anatomy in ``space``, or None.
@@ -82,8 +85,12 @@ class Batch:
             an empty mask is either "no lesion" or "not said", see ``lesion_known``.
         lesion_known: N times whether the case says where its lesions are, so that an empty mask means that it has none.
         limits: Physical values, in ``limits_unit``, of image values 0 and 1: in display space the window in HU or the
-            declared range. (0, 1) and without meaning in physical space, whose images are physical values already.
+            declared range, in stored space the storage range. (0, 1) and without meaning in physical space, whose images
+            are physical values already.
         limits_unit: Unit of ``limits``, whatever the space; None when it is not known.
+        on_grid: In stored space, N times whether the image consists of grey levels of ``stored_bits`` bits. Where it does
+            not (a radiograph behind a DICOM window, MR scaled by percentiles, CT in fractions of a HU), an image rounded
+            to them can be kept in a file, but not in this one.
         stored_bits: Bit depth of the stored image, for rounding.
         clean_margins: ``(N, K)`` margins of the unaltered images, or None before they are known.
         metadata: N mappings of metadata columns.
@@ -107,6 +114,7 @@ class Batch:
     lesion_known: tuple[bool, ...] = ()
     limits: tuple[float, float] = (0.0, 1.0)
     limits_unit: Unit | None = None
+    on_grid: tuple[bool, ...] = ()
     stored_bits: int = 8
     clean_margins: Tensor | None = None
     metadata: tuple[Mapping[str, str], ...] = ()
@@ -136,6 +144,7 @@ class Batch:
             seeds=tuple(self.seeds[row] for row in rows),
             metadata=tuple(self.metadata[row] for row in rows) if self.metadata else (),
             burned_in=tuple(self.burned_in[row] for row in rows) if self.burned_in else (),
+            on_grid=tuple(self.on_grid[row] for row in rows) if self.on_grid else (),
             lesion_known=tuple(self.lesion_known[row] for row in rows) if self.lesion_known else (),
             attributes=tuple(self.attributes[row] for row in rows) if self.attributes else (),
             **tensors,

@@ -21,6 +21,7 @@ from robustbench_rad.masks import resize_mask
 from robustbench_rad.query import CountingQuery
 from robustbench_rad.scores import CLEAN, Chunk, Column, Floats, Quantity
 from robustbench_rad.seeds import derive_seed
+from robustbench_rad.stored import Grid, Limits, stored_view
 
 if TYPE_CHECKING:
     from robustbench_rad.cases import Case
@@ -82,7 +83,7 @@ class Evaluator:
         space: Space,
         anatomy: Tensor | None,
         lesion: Tensor | None,
-        limits: tuple[float, float] = (0.0, 1.0),
+        limits: Limits = (0.0, 1.0),
     ) -> Batch:
         device = self.classifier.device
         axes = images.ndim - 2
@@ -139,7 +140,7 @@ class Evaluator:
         return margins
 
     def batches(self, space: Space, cases: Sequence[Case]) -> Iterator[Batch]:
-        """Batches of these cases in a space: equal bit depth, in physical space equal shape, at most ``batch_size``."""
+        """Batches of these cases in a space: equal bit depth, on the native grid equal shape, at most ``batch_size``."""
         display = self.display_batch(cases) if space is Space.DISPLAY else None
         for _rows, batch in self._numbered(space, cases, display):
             yield batch
@@ -149,11 +150,12 @@ class Evaluator:
     ) -> Iterator[tuple[list[int], Batch]]:
         """Batches with the row numbers of their cases."""
         for rows in self._rows(space, cases):
-            if display is None or space is Space.PHYSICAL:
-                yield rows, self._physical_batch([cases[row] for row in rows])
-            else:
+            if space is Space.DISPLAY and display is not None:
                 batch = display.select(torch.tensor(rows, device=display.device))
                 yield rows, replace(batch, stored_bits=cases[rows[0]].stored_bits)
+            else:
+                native = self._stored_batch if space is Space.STORED else self._physical_batch
+                yield rows, native([cases[row] for row in rows])
 
     def _rows(self, space: Space, cases: Sequence[Case]) -> Iterator[list[int]]:
         groups: dict[tuple[object, ...], list[int]] = {}
@@ -165,10 +167,18 @@ class Evaluator:
                 yield group[start : start + self.batch_size]
 
     def _physical_batch(self, cases: Sequence[Case]) -> Batch:
-        images = self._signal(torch.stack([case.image for case in cases]), cases[0].unit)
+        return self._native_batch(cases, self._signal(_native(cases), cases[0].unit), Space.PHYSICAL)
+
+    def _stored_batch(self, cases: Sequence[Case]) -> Batch:
+        grid = Grid.of(cases[0].unit, cases[0].stored_bits, declared=self.classifier.input.limits)
+        images = grid.stored(_native(cases))
+        batch = self._native_batch(cases, images, Space.STORED, limits=grid.limits)
+        return replace(batch, stored_bits=grid.bits, on_grid=tuple(grid.holds(images).tolist()))
+
+    def _native_batch(self, cases: Sequence[Case], images: Tensor, space: Space, limits: Limits = (0.0, 1.0)) -> Batch:
         anatomy = _stack_masks([case.anatomy for case in cases])
         lesion = _stack_masks([case.lesion for case in cases])
-        return self._batch(cases, images=images, space=Space.PHYSICAL, anatomy=anatomy, lesion=lesion)
+        return self._batch(cases, images=images, space=space, anatomy=anatomy, lesion=lesion, limits=limits)
 
     def _apply_or_note(self, condition: Condition, batch: Batch, rows: list[int], table: _Table) -> None:
         """Apply one condition; one that cannot be applied is noted for its cases, and the others go on."""
@@ -191,13 +201,18 @@ class Evaluator:
             table.measure(condition.id, measurement, where)
 
     def applied(self, condition: Condition, batch: Batch) -> Applied:
-        """Apply one condition to one batch."""
-        return condition.apply(batch, self.query, self.states.get(condition.id))
+        """Apply one condition to one batch; the model is asked about images of the space that the batch is in."""
+        query = self.query
+        if batch.space is Space.STORED:
+            query = query.through(stored_view(batch, self.classifier))
+        return condition.apply(batch, query, self.states.get(condition.id))
 
     def displayed(self, condition: Condition, images: Tensor, batch: Batch) -> Tensor:
         """Images in the condition's space as the model is shown them."""
         if condition.works_in is Space.DISPLAY:
             return images
+        if condition.works_in is Space.STORED:
+            return stored_view(batch, self.classifier)(images)
         return self.classifier.display(self._declared(images, batch.unit))
 
     def _declared(self, images: Tensor, unit: Unit | None) -> Tensor:
@@ -231,6 +246,10 @@ class Evaluator:
         if variant.applicable is not None:
             margins = margins.masked_fill(~variant.applicable.to(margins.device)[:, None], float("nan"))
         return margins
+
+
+def _native(cases: Sequence[Case]) -> Tensor:
+    return torch.stack([case.image for case in cases])
 
 
 def _stack_masks(masks: Sequence[Tensor | None]) -> Tensor | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from copy import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
@@ -14,6 +16,17 @@ if TYPE_CHECKING:
     from robustbench_rad.classifier import Classifier
     from robustbench_rad.conditions import Weigh
 
+View = Callable[[Tensor], Tensor]
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """What queries of one model share: rows at a time, rows asked forward and backward."""
+
+    rows: int
+    forwards: int = 0
+    backwards: int = 0
+
 
 class CountingQuery:
     """The harness's :class:`~robustbench_rad.conditions.ModelQuery`.
@@ -21,27 +34,52 @@ class CountingQuery:
     Rows are sent to the model at most ``rows`` at a time. When a device runs out of memory the number is halved for the
     rest of the run and the same rows are asked again; the numbers do not change, because rows do not depend on each other.
 
-    Attributes:
-        forwards: Rows that went forward so far.
-        backwards: Rows that went backward so far.
+    A query made by :meth:`through` counts and halves together with the one it was made from.
     """
 
     def __init__(self, classifier: Classifier, *, rows: int = 256) -> None:
         self.classifier = classifier
         self.findings = classifier.findings
-        self.rows = rows
-        self.forwards = 0
-        self.backwards = 0
+        self._tally = Tally(rows=rows)
+        self._shown: View | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows sent to the model at most at a time."""
+        return self._tally.rows
+
+    @property
+    def forwards(self) -> int:
+        """Rows that went forward so far."""
+        return self._tally.forwards
+
+    @property
+    def backwards(self) -> int:
+        """Rows that went backward so far."""
+        return self._tally.backwards
+
+    def through(self, view: View) -> Self:
+        """A query about images that the model sees through a differentiable ``view``; gradients are those of the images.
+
+        Args:
+            view: Brings images ``(n, 1, ...)`` to those that this query is about, row by row.
+        """
+        other, shown = copy(self), self._shown
+        other._shown = view if shown is None else lambda images: shown(view(images))
+        return other
+
+    def _margins(self, images: Tensor) -> Tensor:
+        return self.classifier.margins(images if self._shown is None else self._shown(images))
 
     def margins(self, display: Tensor) -> Tensor:
         """Margins ``(N, K)`` float32, without gradient."""
 
         def ask(part: Tensor) -> tuple[Tensor]:
             with torch.no_grad():
-                return (self.classifier.margins(part),)
+                return (self._margins(part),)
 
         (margins,) = self._by_rows(ask, display)
-        self.forwards += len(display)
+        self._tally.forwards += len(display)
         return margins
 
     def margins_and_gradient(self, display: Tensor, weights: Tensor | Weigh) -> tuple[Tensor, Tensor]:
@@ -53,7 +91,7 @@ class CountingQuery:
         def ask(part: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
             image = part.detach().requires_grad_(True)
             with torch.enable_grad():
-                margins = self.classifier.margins(image)
+                margins = self._margins(image)
                 if not margins.requires_grad:  # the graph is cut: an argmax, a rounding, a detour through NumPy
                     return margins.detach(), torch.zeros_like(image)
                 weight = weights(margins.detach(), rows).detach() if callable(weights) else weights[rows]
@@ -61,8 +99,8 @@ class CountingQuery:
             return margins.detach(), torch.zeros_like(image) if gradient is None else gradient
 
         margins, gradient = self._by_rows(ask, display, torch.arange(len(display), device=display.device))
-        self.forwards += len(display)
-        self.backwards += len(display)
+        self._tally.forwards += len(display)
+        self._tally.backwards += len(display)
         return margins, gradient
 
     def _by_rows(self, ask: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -90,7 +128,7 @@ class CountingQuery:
                     "the device has too little memory for one image",
                     hint="Free the device, or run with --device cpu.",
                 ) from error
-        self.rows = max(1, rows // 2)
+        self._tally.rows = max(1, rows // 2)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return None

@@ -42,14 +42,17 @@ def magnitude(dataset: Dataset, stored: npt.NDArray[Any]) -> Floats:
     return magnitude_signal(np.asarray(_modality(dataset, stored), dtype=np.float32))
 
 
-def presentation_signal(dataset: Dataset, stored: npt.NDArray[Any], where: str) -> Floats:
-    """Radiograph as it would be shown, in [0, 1], 1 white; padding is black."""
+def presentation_signal(dataset: Dataset, stored: npt.NDArray[Any], where: str) -> Doubles:
+    """Radiograph as it would be shown, in [0, 1], 1 white; padding is black.
+
+    In float64, so that mapping it to the declared range rounds once, as it does for raster images.
+    """
     values = _modality(dataset, stored)
     signal = _voi(dataset, values, where)
     if is_inverted(dataset):
         signal = 1.0 - signal
     signal[padding(dataset, stored)] = 0.0
-    return signal.astype(np.float32)
+    return signal
 
 
 def is_inverted(dataset: Dataset) -> bool:

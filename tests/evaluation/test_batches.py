@@ -1,0 +1,85 @@
+"""The pass: which batches a condition is given, and in which space."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+
+from robustbench_rad.conditions import Applied, Batch, Condition, Level, Space, Unit, Variant
+
+
+def test_display_batches_say_what_their_values_mean(lab):
+    batch = lab.evaluator().display_batch(lab.films())
+    assert (batch.limits, batch.limits_unit, batch.unit) == ((0.0, 255.0), Unit.SIGNAL, None)
+    slices = [replace(item, image=item.image * 4 - 1000, unit=Unit.HU) for item in lab.films()]
+    batch = lab.evaluator(lab.CT).display_batch(slices)
+    assert (batch.limits, batch.limits_unit) == ((-1000.0, 400.0), Unit.HU)
+
+
+def test_physical_batches_have_no_limits_of_their_own(lab):
+    (batch,) = lab.evaluator().batches(Space.PHYSICAL, lab.films())
+    assert (batch.limits, batch.limits_unit, batch.unit) == ((0.0, 1.0), Unit.SIGNAL, Unit.SIGNAL)
+
+
+def test_an_empty_lesion_mask_is_told_from_a_missing_one(lab):
+    first, second, third = lab.films()
+    cases = [replace(first, lesion=lab.square()), replace(second, lesion=lab.square(last=2)), third]
+    for space, area in ((Space.PHYSICAL, 9), (Space.DISPLAY, 9)):  # 2 to 5 of 12 touches pixels 0 to 2 of 6: 3 × 3
+        (batch,) = lab.evaluator().batches(space, cases)
+        assert batch.lesion.dtype == torch.bool
+        assert batch.lesion.shape == batch.images.shape
+        assert batch.lesion.flatten(1).sum(1).tolist() == [area, 0, 0]
+        assert batch.lesion_known == (True, True, False)
+        turned = batch.select(torch.tensor([2, 0]))
+        assert turned.lesion_known == (False, True)
+        assert torch.equal(turned.lesion, batch.lesion[[2, 0]])
+
+
+def test_no_lesion_mask_where_no_case_has_one(lab):
+    for space in (Space.PHYSICAL, Space.DISPLAY):
+        (batch,) = lab.evaluator().batches(space, lab.films())
+        assert batch.lesion is None
+        assert batch.lesion_known == (False, False, False)
+
+
+def test_a_lesion_smaller_than_a_pixel_of_the_model_does_not_vanish(lab):
+    (item,) = lab.films(1, shape=(1, 60, 60))
+    (batch,) = lab.evaluator().batches(Space.DISPLAY, [replace(item, lesion=lab.square((1, 60, 60), 25, 26))])
+    assert batch.lesion[0, 0].any()
+    assert batch.lesion[0, 0, 2, 2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen(Condition):
+    """Changes nothing, and says which space it was given."""
+
+    levels: tuple[Level, ...] = (Level(name="0", value=0.0, unit=""),)
+    space_option: str = "display"
+
+    @property
+    def works_in(self):
+        return Space(self.space_option)
+
+    def apply(self, batch, query, state):
+        del query, state
+        SEEN.append(batch)
+        return Applied(variants=iter([Variant(level=self.levels[0], images=batch.images)]))
+
+
+Seen.id, Seen.version, Seen.space = "test.seen", 1, Space.DISPLAY
+SEEN: list[Batch] = []
+
+
+@pytest.mark.parametrize("space", list(Space))
+def test_an_option_may_choose_the_space(lab, space):
+    SEEN.clear()
+    chunk = lab.evaluator(conditions=[Seen(space_option=space)]).chunk(lab.films())
+    assert [batch.space for batch in SEEN] == [space]
+    by_condition = {column.condition: chunk.margins[:, i] for i, column in enumerate(chunk.columns)}
+    np.testing.assert_allclose(by_condition["test.seen"], by_condition["clean"], rtol=0, atol=2e-4)
+
+
+def test_a_condition_works_in_its_own_space_and_has_nothing_to_test_unless_it_says_so(lab):
+    assert Condition.works_in.fget(Seen()) is Space.DISPLAY
+    assert Seen().self_test() == ""
