@@ -21,6 +21,9 @@ from robustbench_rad.assembly import code_sha256, data_summary, model_summary, s
 from robustbench_rad.cases import CaseTable, read_cases, require_readable
 from robustbench_rad.classifier import Classifier, untouched
 from robustbench_rad.conditions import Batch, Condition, Space
+from robustbench_rad.defences.chain import DefendedClassifier
+from robustbench_rad.defences.comparison import UNDEFENDED, beside
+from robustbench_rad.defences.sections import passes as defence_passes
 from robustbench_rad.errors import DataError
 from robustbench_rad.evaluation import Evaluator
 from robustbench_rad.gallery import pictures
@@ -28,6 +31,7 @@ from robustbench_rad.judging import JudgingRecord, policy_of
 from robustbench_rad.loader import in_chunks, load_in_order
 from robustbench_rad.loading import load_classifier, source_sha256
 from robustbench_rad.measured import Measured, make_conditions
+from robustbench_rad.pairing import CaseSet
 from robustbench_rad.plan import Plan, digest, make_plan
 from robustbench_rad.preflight import choose_sample, preflight
 from robustbench_rad.profile import Profile, ProfileFile, effective_profile, read_profile
@@ -68,24 +72,36 @@ class Prepared:
     @property
     def identity(self) -> Identity:
         """What the run is a run of."""
-        model = self.plan.model.model_dump(mode="json", exclude={"factory", "weights", "sha256"})
         data = self.plan.data.model_dump(mode="json", include={"modality", "stored_bits", "uncertain", "anatomy"})
         measured = {
             "profile": self.profile.measurement,
             "versions": {condition.id: condition.version for condition in self.conditions},
             "seed": self.plan.seed,
-            "model": model,
+            "model": self.plan.model.measured(),
             "data": data,
             "device": self.classifier.device.type,
         }
+        if isinstance(self.classifier, DefendedClassifier):
+            measured["defences"] = [defence.version for defence in self.classifier.defences]
         model_sha256 = digest([self.classifier.weights_sha256, source_sha256(self.plan, self.classifier.module)])
         return Identity(plan=digest(measured), model=model_sha256, data=self.table.digest)
 
     @property
     def passes_per_case(self) -> float:
-        """Price: forward-equivalents per case, the clean pass included."""
+        """Price: forward-equivalents of the network per case, clean passes and the run without defences included."""
         findings = len(self.classifier.findings)
-        return 1.0 + sum(condition.passes(findings) for condition in self.conditions)
+        asked = 1.0 + sum(condition.passes(findings) for condition in self.conditions)
+        return asked * (defence_passes(self.plan.model.defences) + (self.undefended is not None))
+
+    @property
+    def undefended(self) -> Prepared | None:
+        """The same audit of the model without its defences; None when it has none, or the plan asks for no comparison."""
+        if not isinstance(self.classifier, DefendedClassifier) or not self.plan.model.compare_undefended:
+            return None
+        model = self.plan.model.model_copy(update={"defences": []})
+        report = self.plan.report.model_copy(update={"images": False})
+        plan = self.plan.model_copy(update={"model": model, "report": report})
+        return replace(self, plan=plan, classifier=self.classifier.undefended, timings_s={})
 
 
 def run_audit(plan: Plan, *, folder: Path | None = None, progress: Progress | None = None) -> Audit:
@@ -109,9 +125,21 @@ def run_audit(plan: Plan, *, folder: Path | None = None, progress: Progress | No
             untouched(prepared.classifier.module),
             _full_float32(),
         ):
-            return Audit(result=_run(prepared, run, progress), folder=place)
+            if prepared.undefended is not None:
+                with _timed(prepared.timings_s, "without defences"):
+                    _run_undefended(prepared.undefended, place, progress)
+            return Audit(result=beside(_run(prepared, run, progress), place), folder=place)
     finally:
         progress.close()
+
+
+def _run_undefended(prepared: Prepared, place: Path, progress: Progress) -> None:
+    """Run the model without its defences first, in a folder inside the run folder; continued like any other run."""
+    progress.message("first the model without its defences, to compare with")
+    chunk_size = prepared.plan.run.chunk_size
+    with RunFolder.open(place / UNDEFENDED, prepared.identity, chunk_size=chunk_size, within=place) as run:
+        _run(prepared, run, progress)
+    progress.message("now the model behind its defences")
 
 
 @contextmanager
@@ -273,6 +301,7 @@ def _record(
     plan, table = prepared.plan, prepared.table
     return JudgingRecord(
         cases=tuple(run.hashed(case) for case in table.case_ids),
+        case_set=CaseSet.of(table),
         patients=table.patient_codes,
         labels=table.labels.astype("float64"),
         metadata={column: table.metadata(column) for column in plan.data.columns},
@@ -291,7 +320,7 @@ def _provenance(prepared: Prepared, run: RunFolder, chunks: Sequence[Chunk]) -> 
     for chunk in chunks:
         for condition, (forwards, backwards) in chunk.passes.items():
             passes[condition] = passes.get(condition, 0.0) + forwards + 2 * backwards
-    cases = len(prepared.table.records)
+    cases = len(prepared.table.records) / defence_passes(prepared.plan.model.defences)
     return Provenance(
         tool_version=__version__,
         code_sha256=code_sha256(),

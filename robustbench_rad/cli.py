@@ -120,14 +120,12 @@ def gate(
     """Judge: as audit, and exit 0 passed, 1 failed, 3 inconclusive (0 when the plan allows it).
 
     With --baseline every check is compared with an earlier run; exit 1 when one regressed. With --result a finished
-    run is judged again, under another --profile, without its model or images.
+    run is judged again, under another --profile, without its model or images; the two go together.
     """
     from robustbench_rad.cli_gate import against, check_usage, exit_code, judge_again, read_baseline
 
     output = Output(json=as_json, quiet=quiet, verbose=verbose, no_color=no_color)
     machinery = {
-        "--baseline": baseline,
-        "--allow-missing-baseline": allow_missing_baseline,
         "--root": root,
         "--run-folder": run_folder,
         "--device": device,
@@ -136,7 +134,7 @@ def gate(
     }
     check_usage(plan, result, machinery, out)
     if result is not None:
-        raise typer.Exit(judge_again(result, profile, out, output))
+        raise typer.Exit(judge_again(result, profile, out, (baseline, allow_missing_baseline), output))
     assert plan is not None  # check_usage refuses neither
     made = _read(plan, root, profile, device, workers, allow_pickle)
     before = read_baseline(baseline, allow_missing=allow_missing_baseline)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,20 +46,25 @@ def check_usage(plan: Path | None, result: Path | None, only_plan: Mapping[str, 
         )
 
 
-def judge_again(place: Path, profile: str | None, out: Path | None, output: Output) -> ExitCode:
-    """Judge a finished run under another profile and show the result.
+def judge_again(
+    place: Path, profile: str | None, out: Path | None, against: tuple[Path | None, bool], output: Output
+) -> ExitCode:
+    """Judge a finished run under another profile, compare it with a baseline if there is one, and show the result.
 
     Args:
         place: Run folder, or the result file in it.
         profile: Built-in profile or TOML file; None: the one it was run under.
         out: File to write the result to.
+        against: Run folder of the baseline, or None; and whether it may be missing.
         output: Where it is shown.
     """
     from robustbench_rad.judging import FinishedRun
     from robustbench_rad.reports.writer import write_result
 
+    baseline, allow_missing = against
+    before = read_baseline(baseline, allow_missing=allow_missing)
     run = FinishedRun.read(place)
-    result = run.judge(profile)
+    result = compared(run.judge(profile), lambda: run.under(profile), baseline, before)
     if out is not None:
         write_result(result, out)
     show(result, run.folder, output)
@@ -98,6 +103,14 @@ def read_baseline(place: Path | None, *, allow_missing: bool) -> FinishedRun | N
 def against(result: AuditResult, folder: Path, place: Path | None, baseline: FinishedRun | None) -> AuditResult:
     """Add the comparison with the baseline, or the notice that there was none, to the result of the run in ``folder``."""
     from robustbench_rad.judging import FinishedRun
+
+    return compared(result, lambda: FinishedRun.read(folder), place, baseline)
+
+
+def compared(
+    result: AuditResult, current: Callable[[], FinishedRun], place: Path | None, baseline: FinishedRun | None
+) -> AuditResult:
+    """Add the comparison of ``current`` with the baseline at ``place``, or the notice that there was none."""
     from robustbench_rad.regression import compare
 
     if place is None:
@@ -105,7 +118,7 @@ def against(result: AuditResult, folder: Path, place: Path | None, baseline: Fin
     if baseline is None:
         notice = f"There is no baseline {place.name} yet: this run was recorded, not compared."
         return result.model_copy(update={"notices": [notice, *result.notices]})
-    return result.model_copy(update={"regression": compare(FinishedRun.read(folder), baseline)})
+    return result.model_copy(update={"regression": compare(current(), baseline)})
 
 
 def exit_code(result: AuditResult, plan: Plan, output: Output) -> ExitCode:

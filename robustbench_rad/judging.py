@@ -1,15 +1,15 @@
 """What a judgement needs and the chunks do not hold, kept beside them: a finished run is judged without model or images.
 
-``judging.npz`` in the run folder holds, in case order, salted hashes of the case ids, patient codes, labels and the declared
-metadata columns; and the plan, the profile, what was measured, and the summaries of model and data. An audit judges through
-this record too, so judging again gives the same result by construction.
+``judging.npz`` in the run folder holds, in case order, salted hashes of the case ids and their ranks, patient codes, labels and
+the declared metadata columns; and the plan, the profile, what was measured, and the summaries of model and data. An audit
+judges through this record too, so judging again gives the same result by construction.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,6 +22,7 @@ from robustbench_rad.errors import RunFolderError
 from robustbench_rad.judgement import judge_audit
 from robustbench_rad.loading import head_spec
 from robustbench_rad.measured import Coverage, Measured, coverage, make_conditions
+from robustbench_rad.pairing import CaseSet
 from robustbench_rad.plan import ModelSection, Plan, digest, make_plan
 from robustbench_rad.profile import Profile, ProfileFile, effective_profile, read_profile
 from robustbench_rad.result import AuditResult, DataSummary, ModelSummary, PreflightItem, Provenance
@@ -29,7 +30,7 @@ from robustbench_rad.scores import Chunk, ScoreTable, read_sealed, write_sealed
 from robustbench_rad.seeds import derive_seed
 
 FILE = "judging.npz"
-FORMAT = 1
+FORMAT = 2  # 2: ranks of the cases, so that runs of any folder can be paired
 AGAIN = "Run its audit again with this version: finished chunks are kept, so it takes seconds."
 
 
@@ -39,6 +40,7 @@ class JudgingRecord:
 
     Attributes:
         cases: N salted hashes of case ids.
+        case_set: Which cases they are, to pair them with those of another run.
         patients: ``(N,)`` patient codes.
         labels: ``(N, K)``: 1, 0 or NaN.
         metadata: Declared column → N values.
@@ -52,6 +54,7 @@ class JudgingRecord:
     """
 
     cases: tuple[str, ...]
+    case_set: CaseSet
     patients: NDArray[np.int64]
     labels: NDArray[np.float64]
     metadata: Mapping[str, Sequence[str]]
@@ -68,6 +71,7 @@ class JudgingRecord:
         header = {
             "format": FORMAT,
             "cases": self.cases,
+            "case_set": self.case_set.sha256,
             "metadata": {column: list(values) for column, values in self.metadata.items()},
             "measured": [condition.to_plain() for condition in self.measured.values()],
             "plan": self.plan.effective(),
@@ -77,7 +81,8 @@ class JudgingRecord:
             "data": self.data.model_dump(mode="json"),
             "provenance": self.provenance.model_dump(mode="json"),
         }
-        write_sealed(folder / FILE, header, {"patients": self.patients, "labels": self.labels})
+        arrays = {"ranks": self.case_set.ranks, "patients": self.patients, "labels": self.labels}
+        write_sealed(folder / FILE, header, arrays)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -102,6 +107,7 @@ class JudgingRecord:
         conditions = [Measured.from_plain(plain) for plain in header["measured"]]
         return cls(
             cases=tuple(header["cases"]),
+            case_set=CaseSet(sha256=header["case_set"], ranks=arrays["ranks"]).check(len(header["cases"])),
             patients=arrays["patients"],
             labels=arrays["labels"],
             metadata=header["metadata"],
@@ -206,6 +212,24 @@ class FinishedRun:
             )
         return cls(folder=folder, record=record, scores=ScoreTable.join(chunks, record.cases))
 
+    @property
+    def profile(self) -> Profile:
+        """The effective profile of its record: the file plus what the plan overrides."""
+        return effective_profile(self.record.plan, self.record.profile)
+
+    def under(self, profile: Path | str | None) -> Self:
+        """The same run with another profile in its record.
+
+        Args:
+            profile: Built-in profile or TOML file; None: the one it was run under.
+
+        Raises:
+            PlanError: No such profile, or it asks for what there is not.
+        """
+        if profile is None:
+            return self
+        return replace(self, record=replace(self.record, profile=read_profile(str(profile))))
+
     def judge(self, profile: Path | str | None = None) -> AuditResult:
         """Judge the run again, without model and images.
 
@@ -216,8 +240,7 @@ class FinishedRun:
         Raises:
             PlanError: No such profile, or it asks for what there is not.
         """
-        file = self.record.profile if profile is None else read_profile(str(profile))
-        effective = effective_profile(self.record.plan, file)
+        effective = self.under(profile).profile
         wanted = [Measured.of(condition) for condition in make_conditions(self.record.plan, effective)]
         result = self.record.judge(self.scores, effective, wanted)
         notice = (

@@ -1,112 +1,47 @@
 """Is this model worse than the last one? Every check of two finished runs, compared case by case, never score by score.
 
-Harm is the loss of a metric from the baseline to this run, at every level that both measured. On the same cases the
-comparison is paired (clustered DeLong; paired differences at the operating point), which is worth about five times the
-cases; on other cases it is not, and says so. All intervals hold together (max-T). Margins: 0.02 AUROC, 0.03 sensitivity and
-specificity.
+Harm is the loss of a metric from the baseline to this run, at every level that both measured and in every group of patients,
+and the rise of what the score tells of a scanner. On the same cases the comparison is paired (clustered DeLong; paired
+differences at the operating point), which is worth about five times the cases; on other cases it is not, and says so. All
+intervals hold together (max-T). Margins: 0.02 AUROC, 0.03 sensitivity and specificity. What is not compared is listed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from robustbench_rad.checks.comparisons import interval, level_record, try_interval
-from robustbench_rad.checks.masked_anatomy import FILLS, without_dust
-from robustbench_rad.checks.metrics import METRICS, NAMES
-from robustbench_rad.conditions import Level
 from robustbench_rad.criteria import judge
 from robustbench_rad.errors import StatisticsError
 from robustbench_rad.judging import FinishedRun
-from robustbench_rad.registry import catalogue
-from robustbench_rad.regression_loss import BEFORE, NOW, Sample, available, discordant, loss, metric
-from robustbench_rad.result import Domain, Interval, Regression, RegressionRow, RegressionVerdict, Verdict
-from robustbench_rad.scores import CLEAN
+from robustbench_rad.regression_contrasts import RISES, Contrast, Runs, clean, conditions
+from robustbench_rad.regression_groups import others, scanners, subgroups
+from robustbench_rad.regression_loss import (
+    BEFORE,
+    NOW,
+    TELLING,
+    Sample,
+    available,
+    discordant,
+    loss,
+    metric,
+    unmeasured,
+)
+from robustbench_rad.result import Interval, Regression, RegressionRow, RegressionVerdict, Verdict
 from robustbench_rad.seeds import derive_seed
 from robustbench_rad.statistics.estimate import Estimate
 from robustbench_rad.statistics.multiplicity import joint_confidence
 
-MARGINS: Mapping[str, float] = {"auroc": 0.02, "sensitivity": 0.03, "specificity": 0.03}
+MARGINS: Mapping[str, float] = {"auroc": 0.02, TELLING: 0.02, "sensitivity": 0.03, "specificity": 0.03}
 CONFIDENCE = 0.95
-CLEAN_CHECK = "clean.performance"
-COMPARED = (Domain.ADVERSARIAL, Domain.ACQUISITION_SHIFT)
-RISES = "shortcut.masked-anatomy"  # here an AUROC that rises is the harm
 WORDS = {
     Verdict.PASS: RegressionVerdict.NOT_REGRESSED,
     Verdict.FAIL: RegressionVerdict.REGRESSED,
     Verdict.INCONCLUSIVE: RegressionVerdict.CANNOT_TELL,
 }
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Runs:
-    """Two finished runs, set against each other.
-
-    Attributes:
-        current: The run that is judged.
-        baseline: The run it must not fall behind.
-        order: Row of the baseline for each case of this run; None: not paired.
-        pairing: Why paired, or why not, in words.
-    """
-
-    current: FinishedRun
-    baseline: FinishedRun
-    order: NDArray[np.int64] | None
-    pairing: str
-
-    @classmethod
-    def of(cls, current: FinishedRun, baseline: FinishedRun) -> Self:
-        """Set the cases of two runs against each other by their hashes."""
-        here, there = current.record, baseline.record
-        rows = {case: row for row, case in enumerate(there.cases)}
-        order = None
-        if here.data.digest != there.data.digest:
-            pairing = "unpaired: the baseline was made on other cases, so the intervals are wider"
-        elif set(rows) != set(here.cases):
-            pairing = "unpaired, and wider: the same cases, but the runs do not lie side by side and hash them apart"
-        else:
-            pairing = "paired: both runs are on the same cases"
-            order = np.array([rows[case] for case in here.cases], dtype=np.int64)
-        return cls(current=current, baseline=baseline, order=order, pairing=pairing)
-
-    @property
-    def findings(self) -> list[str]:
-        """Findings of both."""
-        there = self.baseline.record.plan.model.names
-        return [name for name in self.current.record.plan.model.names if name in there]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Contrast:
-    """One metric of one finding at one level, in both runs.
-
-    Attributes:
-        check: Check id.
-        domain: Its family.
-        finding: Which finding.
-        metric: ``auroc``, ``sensitivity`` or ``specificity``.
-        level: Which level; None for clean images.
-        sample: Margins of both runs, or why there are none.
-        doubt: Why it may not be believed that nothing was lost, or "".
-    """
-
-    check: str
-    domain: Domain
-    finding: str
-    metric: str
-    level: Level | None
-    sample: Sample | str
-    doubt: str = ""
-
-    @property
-    def group(self) -> tuple[str, str, str]:
-        """The row it belongs to."""
-        return self.check, self.finding, self.metric
 
 
 def compare(current: FinishedRun, baseline: FinishedRun) -> Regression:
@@ -117,7 +52,8 @@ def compare(current: FinishedRun, baseline: FinishedRun) -> Regression:
         baseline: The run it must not fall behind.
     """
     runs = Runs.of(current, baseline)
-    contrasts, not_compared = _contrasts(runs)
+    found = [look(runs) for look in (clean, conditions, scanners, subgroups, others)]
+    contrasts = [contrast for part in found for contrast in part.contrasts]
     rows = _rows(contrasts, derive_seed(current.record.plan.seed, "regression") % 2**32)
     return Regression(
         baseline=baseline.folder.resolve().name,
@@ -128,105 +64,7 @@ def compare(current: FinishedRun, baseline: FinishedRun) -> Regression:
         pairing=runs.pairing,
         verdict=_overall(row.verdict for row in rows),
         rows=rows,
-        not_compared=not_compared,
-    )
-
-
-def _contrasts(runs: Runs) -> tuple[list[Contrast], list[str]]:
-    """Everything that can be compared, with what cannot and why."""
-    here, there = runs.current.record, runs.baseline.record
-    apart = sorted({*here.plan.model.names} ^ {*there.plan.model.names})
-    not_compared = [f"{name}: a finding of one of the two runs only" for name in apart]
-    made = [
-        Contrast(
-            check=CLEAN_CHECK,
-            domain=Domain.CLEAN,
-            finding=finding,
-            metric=name,
-            level=None,
-            sample=_sample(runs, finding, CLEAN, ("", "")),
-        )
-        for finding in runs.findings
-        for name in METRICS
-    ]
-    for id in sorted({*here.measured, *there.measured}):
-        known = catalogue().get(id)
-        if id not in there.measured:
-            not_compared.append(f"{id}: not measured in the baseline")
-        elif known is None or not (known.domain in COMPARED or id == RISES):
-            not_compared.append(f"{id}: what it measures is not the loss of a metric")
-        else:
-            made += [
-                contrast for finding in runs.findings for contrast in _of_condition(runs, id, known.domain, finding)
-            ]
-    return made, not_compared
-
-
-def _of_condition(runs: Runs, id: str, domain: str, finding: str) -> list[Contrast]:
-    """Every metric at every level of the baseline."""
-    before, now = runs.baseline.record.measured[id], runs.current.record.measured.get(id)
-    different = "this run did not measure it" if now is None else now.difference(before, here="now", there="baseline")
-    made = []
-    for level in before.levels:
-        if id == RISES and level.name not in FILLS:
-            continue  # references of the check, no harm
-        twin = now.level_like(level) if now else None
-        sample: Sample | str = different or "this run did not measure this level"
-        if twin is not None and not different:
-            sample = _sample(runs, finding, id, (twin.name, level.name))
-        made += [
-            Contrast(
-                check=id,
-                domain=Domain(domain),
-                finding=finding,
-                metric=name,
-                level=level,
-                sample=sample,
-                doubt=_doubt(runs.current, id, twin or level, finding),
-            )
-            for name in _metrics(runs, id, domain, (twin or level, level))
-        ]
-    return made
-
-
-def _metrics(runs: Runs, id: str, domain: str, levels: tuple[Level, Level]) -> tuple[str, ...]:
-    """Which metrics mean something: only a search that went on after the flip ranks the cases."""
-    if id == RISES:
-        return ("auroc",)
-    pairs = zip((runs.current, runs.baseline), levels, strict=True)
-    ranks = domain != Domain.ADVERSARIAL or all((id, level.name) in run.scores.full_search for run, level in pairs)
-    return METRICS if ranks else tuple(name for name in METRICS if name != "auroc")
-
-
-def _doubt(run: FinishedRun, id: str, level: Level, finding: str) -> str:
-    """Where gradients are masked an attack finds less, which is no gain of the model."""
-    zero = [run.scores.measured(id, "zero_gradient", name, finding) for name in (level.name, "")]
-    affected = int((np.stack(zero) > 0).any(axis=0).sum())
-    return (
-        f"masked gradients on {affected} case(s) of this run, so the attack could not search there" if affected else ""
-    )
-
-
-def _sample(runs: Runs, finding: str, condition: str, levels: tuple[str, str]) -> Sample:
-    labels, margins, patients = [], [], []
-    for run, level in zip((runs.current, runs.baseline), levels, strict=True):
-        record = run.record
-        found = run.scores.margins(condition, level, finding).astype(np.float64)
-        if condition == RISES:
-            found = without_dust(found, run.scores.clean(finding).astype(np.float64))
-        labels.append(record.labels[:, record.plan.model.names.index(finding)])
-        margins.append(found)
-        patients.append(record.patients)
-    if runs.order is not None:
-        labels[1], margins[1], patients[1] = labels[1][runs.order], margins[1][runs.order], patients[0]
-    else:
-        patients[1] = patients[1] + int(patients[0].max()) + 1
-    return Sample(
-        labels=(labels[0], labels[1]),
-        margins=(margins[0], margins[1]),
-        patients=(patients[0], patients[1]),
-        n_patients=int(patients[1].max()) + 1,
-        paired=runs.order is not None,
+        not_compared=[reason for part in found for reason in part.not_compared],
     )
 
 
@@ -249,32 +87,42 @@ def _attempt(contrast: Contrast, confidence: float) -> Estimate | str:
         estimate = loss(contrast.sample, contrast.metric, confidence)
     except StatisticsError as error:
         return error.message
-    return estimate.affine(scale=-1.0) if contrast.check == RISES else estimate
+    return estimate.affine(scale=-1.0) if contrast.rises else estimate
 
 
 def _row(members: Sequence[tuple[Contrast, Estimate | str]]) -> RegressionRow:
     margin = MARGINS[members[0][0].metric]
     known = [(contrast, e) for contrast, e in members if isinstance(e, Estimate)]
     missing = "; ".join(f"{f'at {c.level}: ' if c.level else ''}{e}" for c, e in members if isinstance(e, str))
+    notes = [*dict.fromkeys(contrast.note for contrast, _ in members), _unmeasured(contrast for contrast, _ in members)]
     if not known:
-        return _base(members[0][0], margin, reason=missing)
+        return _base(members[0][0], margin, [missing, *notes])
     contrast, estimate = _deciding(known, margin)
     assert isinstance(contrast.sample, Sample)  # it has an estimate
     positives, counted = available(contrast.sample, contrast.metric)
     judged = judge(estimate, margin, positives=positives, counted=counted)
     verdict, reason = judged.verdict, judged.reason
-    doubt = missing or contrast.doubt
-    if verdict is Verdict.PASS and doubt:
-        verdict, reason = Verdict.INCONCLUSIVE, doubt
-    reasons = [reason, discordant(contrast.sample, contrast.metric)]
-    return _base(contrast, margin, reason="; ".join(filter(None, reasons))).model_copy(
+    doubts = [*dict.fromkeys(other.doubt for other, _ in members if other.doubt), missing]
+    if verdict is Verdict.PASS and any(doubts):
+        verdict, reason = Verdict.INCONCLUSIVE, "; ".join(filter(None, doubts))
+    return _base(contrast, margin, [reason, discordant(contrast.sample, contrast.metric), *notes]).model_copy(
         update={
-            "baseline": _shown(contrast.sample, BEFORE, contrast.metric),
-            "current": _shown(contrast.sample, NOW, contrast.metric),
+            "baseline": _shown(contrast, BEFORE),
+            "current": _shown(contrast, NOW),
             "loss": interval(estimate),
             "verdict": WORDS[verdict],
         }
     )
+
+
+def _unmeasured(contrasts: Iterable[Contrast]) -> str:
+    """Cases that take no part because a run has no margin for them, at every level where there are some."""
+    places: dict[str, list[str]] = {}
+    for contrast in contrasts:
+        words = unmeasured(contrast.sample) if isinstance(contrast.sample, Sample) else ""
+        if words:
+            places.setdefault(words, []).append(str(contrast.level or ""))
+    return "; ".join(f"{words} at {', '.join(at)}" if any(at) else words for words, at in places.items())
 
 
 def _deciding(known: Sequence[tuple[Contrast, Estimate]], margin: float) -> tuple[Contrast, Estimate]:
@@ -287,28 +135,27 @@ def _deciding(known: Sequence[tuple[Contrast, Estimate]], margin: float) -> tupl
     return max(known, key=lambda member: member[1].upper)
 
 
-def _base(contrast: Contrast, margin: float, *, reason: str) -> RegressionRow:
+def _base(contrast: Contrast, margin: float, reasons: Iterable[str]) -> RegressionRow:
     none = Interval(estimate=None, lower=None, upper=None)
-    rises = contrast.check == RISES
-    name = NAMES[contrast.metric]
     return RegressionRow(
         check=contrast.check,
         domain=contrast.domain,
         finding=contrast.finding,
-        quantity=f"{name} without anatomy, rise" if rises else f"{name} loss",
+        quantity=contrast.quantity,
         level=level_record(contrast.level) if contrast.level else None,
         baseline=none,
         current=none,
         loss=none,
         margin=margin,
         verdict=RegressionVerdict.CANNOT_TELL,
-        reason=reason,
+        reason="; ".join(filter(None, reasons)),
     )
 
 
-def _shown(sample: Sample, run: int, name: str) -> Interval:
+def _shown(contrast: Contrast, run: int) -> Interval:
     """The metric of one run on its own cases, for the reader; the comparison does not subtract it."""
-    return try_interval(partial(metric, sample, run, name, CONFIDENCE))
+    assert isinstance(contrast.sample, Sample)  # it has an estimate
+    return try_interval(partial(metric, contrast.sample, run, contrast.metric, CONFIDENCE))
 
 
 def _overall(verdicts: Iterable[RegressionVerdict]) -> RegressionVerdict:

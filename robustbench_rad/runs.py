@@ -7,10 +7,11 @@
     chunks/*.npz      scores, one file per finished chunk
     judging.npz       what judging needs beside the scores, once the pass is complete
     result.json       the result, once complete; reports beside it
+    undefended/       a run of the same model without its defences, when the plan declares some
 
-Case ids in chunk files are salted hashes. The salt lies beside the run folders and is never part of a report; runs that share
-it can be compared case by case. States name patients by the same salted hashes, but some hold images (donors, references): they
-serve a stopped run alone, are removed when it is complete, whatever the plan says of images, and can be made again.
+Case ids in chunk files are salted hashes. The salt lies beside the run folders and is never part of a report. States name
+patients by the same salted hashes, but some hold images (donors, references): they serve a stopped run alone, are removed when
+it is complete, whatever the plan says of images, and can be made again.
 """
 
 from __future__ import annotations
@@ -71,8 +72,14 @@ class RunFolder:
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path, identity: Identity, *, chunk_size: int) -> Iterator[Self]:
+    def open(cls, path: Path, identity: Identity, *, chunk_size: int, within: Path | None = None) -> Iterator[Self]:
         """Create the folder or continue in it.
+
+        Args:
+            path: The folder.
+            identity: What it is a run of.
+            chunk_size: Cases per chunk; a run that is continued keeps its own.
+            within: The run folder that this one is part of: they share the salt, which lies outside both.
 
         Raises:
             RunFolderError: It belongs to another plan, model or data set; another process works in it; it cannot be
@@ -81,7 +88,7 @@ class RunFolder:
         try:
             for folder in (path, path / "chunks", path / "states"):
                 folder.mkdir(parents=True, exist_ok=True)
-            salt = _salt(path.parent)
+            salt = _salt((within or path).parent)
             with _locked(path):
                 header = _header(path, identity, chunk_size)
                 yield cls(path=path, salt=salt, started=header["started"], chunk_size=header["chunk_size"])

@@ -14,7 +14,7 @@ from robustbench_rad.judging import FILE, FinishedRun
 from robustbench_rad.measured import NOT_MEASURED
 from robustbench_rad.plan import read_plan
 from robustbench_rad.result import AuditResult, Verdict
-from robustbench_rad.scores import read_sealed
+from robustbench_rad.scores import read_sealed, write_sealed
 
 OTHER_TIMES = {"provenance": {"timings_s", "finished"}}
 
@@ -135,6 +135,27 @@ def test_the_record_holds_hashes_and_codes_only(workshop, finished):
     assert all(len(case) == 24 and int(case, 16) >= 0 for case in header["cases"])
     assert sorted(np.unique(arrays["patients"])) == list(range(30))
     assert "images/" not in json.dumps(header)
+    assert sorted(arrays["ranks"]) == list(range(36))
+    assert arrays["ranks"][:3].tolist() == [0, 1, 12]  # 0.png, 1.png, then 10.png to 19.png before 2.png
+    assert set(header["case_set"]) <= set("0123456789abcdef")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 1}, "expected format 2, got 1"),
+        ({"ranks": [0] * 36}, "do not number 36 cases"),
+        ({"ranks": list(range(35))}, "its 35 ranks do not number 36 cases"),
+    ],
+    ids=["older format", "ranks twice", "too few ranks"],
+)
+def test_a_record_of_another_format_or_without_order_is_refused_with_what_to_do(workshop, finished, change, message):
+    header, arrays = read_sealed(workshop / "run" / FILE)
+    arrays = {**arrays, **({"ranks": np.array(change["ranks"])} if "ranks" in change else {})}
+    write_sealed(workshop / "run" / FILE, {**header, "format": change.get("format", header["format"])}, arrays)
+    with pytest.raises(RunFolderError, match=message) as refused:
+        FinishedRun.read(workshop / "run")
+    assert "Run its audit again" in refused.value.hint
 
 
 class TestCommand:
