@@ -16,8 +16,9 @@ searches (:meth:`Attack.search`) and what that costs (:attr:`Attack.passes_per_l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import ClassVar
 
@@ -54,6 +55,8 @@ class Attack(Condition):
     threat: ClassVar[type[Threat]] = Anything
     nested: ClassVar[bool] = True
     """Whether a larger level contains a smaller one; if not, each level begins anew."""
+    notes: ClassVar[tuple[str, ...]] = ()
+    """Measurements of the best plane that the search puts into :attr:`Front.notes`."""
 
     levels: tuple[Level, ...] = ladder("1/255", "2/255", "4/255")
     full_search: tuple[str, ...] = ()
@@ -93,6 +96,15 @@ class Attack(Condition):
     def works_in(self) -> Space:
         """Display space, or the file's own."""
         return Space.STORED if self.attack_space == "stored" else Space.DISPLAY
+
+    @property
+    def members(self) -> tuple[Attack, ...]:
+        """Attacks that each climb the ladder on their own, cheap before dear; the worst of them counts."""
+        return (self,)
+
+    def oracle(self, query: ModelQuery, batch: Batch) -> Oracle:
+        """The model as the searches see it: rounded to the file's bit depth, rounding passed straight through."""
+        return Oracle(query=query, bits=batch.stored_bits)
 
     @property
     def passes_per_level(self) -> float:
@@ -179,7 +191,7 @@ class Climb:
         return cls(
             attack=attack,
             batch=batch,
-            oracle=Oracle(query=query, bits=batch.stored_bits),
+            oracle=attack.oracle(query, batch),
             state=state,
             allowed=allowed,
             radii=radii,
@@ -211,32 +223,41 @@ class Climb:
 
     def _chunk(self, targets: Targets) -> None:
         record, where = self.record, (targets.case, targets.finding)
-        reached = self._clean_health(targets)
-        correct = ~targets.wrong(reached)
-        progress = begin(self.batch.images[targets.case], reached, targets, self.oracle)
-        record.zero_gradient[where] = progress.blind.float()
-        record.flipped_by_rounding[where] = (correct & progress.wrong()).float()
-        start = progress.copy()
+        clean = self._clean_health(targets)
+        correct = ~targets.wrong(clean)
+        start = begin(self.batch.images[targets.case], clean, targets, self.oracle)
+        start.notes = {name: torch.full_like(clean, torch.nan) for name in self.attack.notes}
+        record.zero_gradient[where] = start.blind.float()
+        record.flipped_by_rounding[where] = (correct & start.wrong()).float()
+        worst = Worst.of(targets, clean, len(record.levels), self.attack.notes)
+        members = self.attack.members
+        for place, member in enumerate(members):
+            self._ladder(member, start if len(members) == 1 else start.copy(), correct, worst, place)
+        worst.write(record, where, nested=self.attack.nested)
+
+    def _ladder(self, member: Attack, progress: Progress, correct: Tensor, worst: Worst, place: int) -> None:
+        targets, record = worst.targets, self.record
+        reached = clean = self._clean_health(targets)
+        start = progress.copy() if not member.nested else progress
         for number, level in enumerate(record.levels):
-            if not self.attack.nested:
-                progress, reached = start.copy(), self._clean_health(targets)
+            if not member.nested:
+                progress, reached = start.copy(), clean
             full = level.name in record.full_search
             active = (correct | full) & (self.radii[number][targets.case] > 0)
-            self._level(progress, active, number, to_flip=not full)
+            if not full:
+                active &= ~targets.wrong(worst.health[number])  # a member before this one was enough
+            self._level(member, progress, active, number, to_flip=not full)
             reached = torch.where(active, progress.health, reached)
-            record.steps_to_flip[number][where] = progress.steps_to_flip
-            unsure = progress.non_finite & ~targets.wrong(reached)  # robust only as far as the model could be asked
-            record.margins[number][where] = torch.where(unsure, torch.nan, reached * targets.side)
-        record.non_finite_margin[where] = progress.non_finite.float()
+            worst.take(number, place, reached, progress)
 
-    def _level(self, progress: Progress, active: Tensor, number: int, *, to_flip: bool) -> None:
+    def _level(self, member: Attack, progress: Progress, active: Tensor, number: int, *, to_flip: bool) -> None:
         progress.steps_to_flip = torch.full_like(progress.steps_to_flip, torch.nan)
         case = progress.targets.case
         front = Front.of(
             progress,
             active,
             oracle=self.oracle,
-            threat=self.attack.threat(
+            threat=member.threat(
                 centre=progress.centre,
                 radius=self.radii[number][case],
                 bits=self.batch.stored_bits,
@@ -244,16 +265,76 @@ class Climb:
             ),
             to_flip=to_flip,
             compact_every=self.compact_every,
-            source=self._source,
+            source=partial(self._source, member),
             batch=self.batch,
             state=self.state,
         )
         if len(front):
-            self.attack.search(front, self.record.levels[number])
+            member.search(front, self.record.levels[number])
         front.compact(leave=True)
 
-    def _source(self, case: int, *parts: object) -> torch.Generator:
-        return generator(self.batch.device, self.batch.seeds[case], self.attack.id, self.attack.version, *parts)
+    def _source(self, member: Attack, case: int, *parts: object) -> torch.Generator:
+        return generator(self.batch.device, self.batch.seeds[case], member.id, member.version, *parts)
+
+
+@dataclass(kw_only=True, eq=False)
+class Worst:
+    """The worst over the members of an attack, for R targets of a chunk at L levels.
+
+    Attributes:
+        targets: The targets.
+        health: ``(L, R)`` lowest health.
+        winner: ``(L, R)`` place of the first member that reached it; NaN where no plane was worse than the original.
+        steps: ``(L, R)`` planes that the member which flipped had scored at the level until the flip; NaN without one.
+        non_finite: ``(L, R)`` whether any margin so far was not finite.
+        notes: Measurements of the best planes: name → ``(L, R)``.
+    """
+
+    targets: Targets
+    health: Tensor
+    winner: Tensor
+    steps: Tensor
+    non_finite: Tensor
+    notes: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, targets: Targets, clean: Tensor, levels: int, notes: Sequence[str]) -> Worst:
+        """Nothing found yet."""
+        health = clean.repeat(levels, 1)
+        nothing = torch.full_like(health, torch.nan)
+        return cls(
+            targets=targets,
+            health=health,
+            winner=nothing,
+            steps=nothing.clone(),
+            non_finite=torch.zeros_like(health, dtype=torch.bool),
+            notes={name: nothing.clone() for name in notes},
+        )
+
+    def take(self, number: int, place: int, health: Tensor, progress: Progress) -> None:
+        """What the member at ``place`` has reached ``(R,)`` at a level."""
+        better = health < self.health[number]
+        self.health[number] = torch.where(better, health, self.health[number])
+        self.winner[number] = torch.where(better, float(place), self.winner[number])
+        self.steps[number] = torch.where(self.steps[number].isnan(), progress.steps_to_flip, self.steps[number])
+        self.non_finite[number] |= progress.non_finite
+        for name, values in progress.notes.items():
+            self.notes[name][number] = torch.where(better, values, self.notes[name][number])
+
+    def write(self, record: Record, where: tuple[Tensor, Tensor], *, nested: bool) -> None:
+        """Hand over to the record; a flip is counted at the mildest level only if larger levels contain smaller ones."""
+        wrong = torch.stack([self.targets.wrong(health) for health in self.health])
+        for number, health in enumerate(self.health):
+            before = nested and number > 0
+            steps = torch.where(wrong[number - 1], torch.nan, self.steps[number]) if before else self.steps[number]
+            record.steps_to_flip[number][where] = steps
+            unsure = self.non_finite[number] & ~wrong[number]  # robust only as far as the model could be asked
+            record.margins[number][where] = torch.where(unsure, torch.nan, health * self.targets.side)
+            for name, values in self.notes.items():
+                record.note(name, number, where, values[number])
+            if "winner" in record.extra:
+                record.note("winner", number, where, self.winner[number])
+        record.non_finite_margin[where] = self.non_finite.any(0).float()
 
 
 def _why(level: Level, radius: Tensor, free: Tensor, why_none: str, batch: Batch) -> str:

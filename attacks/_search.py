@@ -38,6 +38,7 @@ class Progress:
         steps_to_flip: ``(R,)`` planes scored at the present level until the first wrong call; NaN before.
         non_finite: ``(R,)`` whether the model gave a margin that is not finite on any plane.
         blind: ``(R,)`` whether the gradient at the original was exactly zero everywhere or not a number anywhere.
+        notes: More of the best planes, as the search says it: name → ``(R,)``; NaN where nothing was said.
     """
 
     targets: Objective
@@ -49,11 +50,14 @@ class Progress:
     steps_to_flip: Tensor
     non_finite: Tensor
     blind: Tensor
+    notes: dict[str, Tensor] = field(default_factory=dict)
 
     def select(self, index: Tensor) -> Self:
         """A copy of the targets at ``index``."""
         names = ("centre", "centre_slope", *CHANGING, "blind")
-        return type(self)(targets=self.targets.select(index), **{name: getattr(self, name)[index] for name in names})
+        notes = {name: values[index] for name, values in self.notes.items()}
+        kept = {name: getattr(self, name)[index] for name in names}
+        return type(self)(targets=self.targets.select(index), notes=notes, **kept)
 
     def copy(self) -> Self:
         """A copy of all targets."""
@@ -63,6 +67,8 @@ class Progress:
         """Write back what :meth:`select` took out."""
         for name in CHANGING:
             getattr(self, name)[index] = getattr(other, name)
+        for name, values in other.notes.items():
+            self.notes[name][index] = values
 
     def wrong(self) -> Tensor:
         """Whether a plane that reaches the goal is known."""
@@ -139,6 +145,7 @@ class Front:
         state: What the attack has learned from the whole set.
         scored: Planes scored so far, at this level.
         own: What the search keeps of each target: name → ``(L, ...)``.
+        notes: What is true of the planes to be scored next, ``(L,)`` by name; kept with the plane that is the best.
     """
 
     oracle: Oracle
@@ -154,6 +161,7 @@ class Front:
     state: State | None = None
     scored: int = 0
     own: dict[str, Tensor] = field(default_factory=dict)
+    notes: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -232,6 +240,8 @@ class Front:
         if slope is not None:
             replace_rows(live.best_slope, better, slope)
         live.health = torch.where(better, health, live.health)
+        for name, values in self.notes.items():
+            live.notes[name] = torch.where(better, values, live.notes[name])
         live.non_finite = live.non_finite | (~health.isfinite() & ~self.done)
         self.scored += planes_scored
         flipped = live.wrong() & ~wrong_before
