@@ -101,7 +101,8 @@ def _z(context: JudgeContext, finding: str) -> list[list[Cell]]:
         test = spiegelhalter(label, expit(logits), context.patients, context.n_patients)
     except StatisticsError as error:
         return [_unknown(finding, name, error)]
-    return [[finding, name, number(test.z), None, None, f"p = {test.p_value:.3g}"]]
+    endless = "" if np.isfinite(test.z) else "infinite, for a probability of 0 or 1 was wrong; "
+    return [[finding, name, number(test.z), None, None, f"{endless}p = {test.p_value:.3g}"]]
 
 
 def _plug_in(context: JudgeContext, finding: str) -> list[list[Cell]]:

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from robustbench_rad.checks.context import CheckOutcome, Floats, JudgeContext
-from robustbench_rad.checks.informational import Cell, shown
+from robustbench_rad.checks.informational import Cell, cells, limits, shown
 from robustbench_rad.checks.metrics import metric
 from robustbench_rad.criteria import Judged
 from robustbench_rad.data.labels import parse_label
@@ -16,6 +16,8 @@ from robustbench_rad.profile import CheckSpec
 from robustbench_rad.result import Table
 from robustbench_rad.statistics.agreement import ReaderBand, cohen_kappa, fleiss_kappa, majority, reader_band
 from robustbench_rad.statistics.estimate import Estimate
+
+RATES = ("sensitivity", "specificity")
 
 
 def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
@@ -33,9 +35,9 @@ def _criteria(context: JudgeContext, check: CheckSpec, finding: str) -> list[Jud
     except StatisticsError as error:
         return [shown(context, check, finding, "agreement of readers", partial(_refuse, error.message))]
     made = [shown(context, check, finding, "agreement of readers (kappa)", partial(_kappa, context, finding))]
-    for name, limits in (("sensitivity", band.sensitivity), ("specificity", band.specificity)):
+    for name, reached in (("sensitivity", band.sensitivity), ("specificity", band.specificity)):
         make = partial(metric, context, name, finding, context.clean(finding), context.confidence)
-        made.append(shown(context, check, finding, f"{name} of the model", make, reason=_place(limits)))
+        made.append(shown(context, check, finding, f"{name} of the model", make, reason=_place(reached)))
     return made
 
 
@@ -84,12 +86,12 @@ def _table(context: JudgeContext, check: CheckSpec, read: list[str]) -> Table:
         try:
             rows += _rows(context, finding)
         except StatisticsError as error:
-            rows.append([finding, f"not assessable: {error.message}", *[None] * 8])
+            rows.append([finding, "", *[None] * 12, f"not assessable: {error.message}"])
     return Table(
         check=check.id,
         domain=check.domain,
         title="Readers beside the model",
-        columns=["finding", "reader", *_columns("reference"), *_columns("others")],
+        columns=["finding", "reader", *_columns("reference"), *_columns("others"), "note"],
         rows=rows,
         note="Against the reference labels, and against the majority of the other readers: a reader who had a say in the "
         "reference agrees with it too well.",
@@ -97,8 +99,7 @@ def _table(context: JudgeContext, check: CheckSpec, read: list[str]) -> Table:
 
 
 def _columns(against: str) -> list[str]:
-    rates = "sensitivity", "specificity"
-    return [f"{rate}, {against}{end}" for rate in rates for end in ("", " (interval)")]
+    return [f"{rate}, {against}{end}" for rate in RATES for end in ("", " lower", " upper")]
 
 
 def _rows(context: JudgeContext, finding: str) -> list[list[Cell]]:
@@ -113,19 +114,18 @@ def _rows(context: JudgeContext, finding: str) -> list[list[Cell]]:
             confidence=context.confidence,
         )
         rates = (band.sensitivities[place], band.specificities[place], others.sensitivities[0], others.specificities[0])
-        rows.append([finding, column, *[cell for rate in rates for cell in _cells(rate)]])
+        reasons = {"reference": band.reasons.get(place), "others": others.reasons.get(0)}
+        note = "; ".join(f"against the {against}: {reason}" for against, reason in reasons.items() if reason)
+        rows.append([finding, column, *[cell for rate in rates for cell in _cells(rate)], note])
+    return [*rows, _model(context, finding)]
+
+
+def _model(context: JudgeContext, finding: str) -> list[Cell]:
     clean = context.clean(finding)
-    own = [_try(context, name, finding, clean) for name in ("sensitivity", "specificity")]
-    rows.append([finding, "the model", *[cell for rate in own for cell in _cells(rate)], None, None, None, None])
-    return rows
-
-
-def _try(context: JudgeContext, name: str, finding: str, margins: Floats) -> Estimate | None:
-    try:
-        return metric(context, name, finding, margins, context.confidence)
-    except StatisticsError:
-        return None
+    own = [cells(partial(metric, context, name, finding, clean, context.confidence)) for name in RATES]
+    note = "; ".join(dict.fromkeys(str(reason) for *_, reason in own if reason))
+    return [finding, "the model", *[cell for rate in own for cell in rate[:3]], *[None] * 6, note]
 
 
 def _cells(rate: Estimate | None) -> list[Cell]:
-    return [None, None] if rate is None else [rate.value, f"{rate.lower:.2f} – {rate.upper:.2f}"]
+    return [None, None, None] if rate is None else limits(rate)

@@ -15,6 +15,7 @@ import numpy as np
 from robustbench_rad.checks.comparisons import Comparison, interval, judge_jointly, try_interval
 from robustbench_rad.checks.context import CheckOutcome, Floats, JudgeContext
 from robustbench_rad.checks.metrics import usable_labels
+from robustbench_rad.criteria import Judged
 from robustbench_rad.errors import StatisticsError
 from robustbench_rad.profile import CheckSpec
 from robustbench_rad.result import Table
@@ -26,6 +27,8 @@ FILLS = ("atlas-mean", "atlas-blur", "atlas-donor")
 SHAPE = "shape-only"
 DUST = 0.02  # a negligible planted shortcut retains 0.024 of the spread, rounding dust 0.007
 USE = 0.10  # a shortcut worth 0.16 SD retains 0.09, one worth 0.39 SD 0.22
+HELD = f"lower limit held at the tolerance, for it is not shown that {USE:.0%} or more of the spread is retained"
+DUSTY = f"upper limit 0, for less than {DUST:.0%} of the spread is retained"
 QUANTUM = 1e-4  # margins are rounded to this share of their SD before ranking, so that dust does not rank
 
 
@@ -55,7 +58,8 @@ class Reading:
             method=f"{self.auroc.method}; above chance and the shape's {low:.3f} to {high:.3f}",
         )
         if self.spread.upper < DUST:  # nothing is left of the score, whatever order the dust is in
-            return replace(harm, value=0.0, lower=min(harm.lower, 0.0), upper=0.0, influence=None)
+            method = f"{harm.method}; {DUSTY}"
+            return replace(harm, value=0.0, lower=min(harm.lower, 0.0), upper=0.0, method=method, influence=None)
         return harm
 
 
@@ -70,7 +74,18 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
         )
         for finding in context.findings
     ]
-    return CheckOutcome(judged=judge_jointly(context, check, comparisons), tables=[_table(context, check)])
+    judged = [_told(item) for item in judge_jointly(context, check, comparisons)]
+    return CheckOutcome(judged=judged, tables=[_table(context, check)])
+
+
+def _told(item: Judged) -> Judged:
+    """The criterion that says which of its limits the retained spread has set."""
+    criterion = item.criterion
+    set_by_spread = [text for text in (HELD, DUSTY) if text in criterion.harm.method]
+    if not set_by_spread:
+        return item
+    reason = "; ".join([criterion.reason, *set_by_spread])
+    return replace(item, criterion=criterion.model_copy(update={"reason": reason}))
 
 
 def _harm(context: JudgeContext, check: CheckSpec, finding: str, confidence: float) -> Estimate:
@@ -84,12 +99,19 @@ def _harm(context: JudgeContext, check: CheckSpec, finding: str, confidence: flo
     middle = ranked[1]
     harm, tolerance = middle.harm, check.delta("")
     # The upper bound that two of three fills keep may belong to another fill than the lower bound that two exceed.
-    harm = replace(harm, upper=sorted(reading.harm.upper for reading in readings)[1])
+    upper = sorted((reading.harm for reading in readings), key=lambda other: other.upper)[1]
+    harm = replace(harm, upper=upper.upper, method=_method(middle, upper))
     if harm.lower > tolerance and sorted(reading.spread.lower for reading in readings)[1] < USE:
         # The order is kept, but it is not shown that more than hardly any spread is: too small a use to fail on, too
         # clear to pass.
-        harm = replace(harm, lower=tolerance)
+        harm = replace(harm, lower=tolerance, method=f"{harm.method}; {HELD}")
     return replace(harm, lower=min(harm.lower, harm.value), upper=max(harm.upper, harm.value))
+
+
+def _method(middle: Reading, upper: Estimate) -> str:
+    """Method of the fill in the middle; of the dust, only what the upper limit owes to it."""
+    plain = middle.harm.method.removesuffix(f"; {DUSTY}")
+    return f"{plain}; {DUSTY}" if DUSTY in upper.method else plain
 
 
 def _reading(context: JudgeContext, condition: str, fill: str, finding: str, confidence: float) -> Reading:
@@ -155,5 +177,8 @@ def _row(context: JudgeContext, condition: str, level: str, finding: str) -> lis
         shown = interval(_auroc(context, finding, _rounded(margins, context.clean(finding)), context.confidence))
     except StatisticsError:
         return [int(known.sum()), *[None] * 6]
-    kept = try_interval(partial(spread_ratio, margins, context.clean(finding), context.patients, context.n_patients))
+    clean = context.clean(finding)
+    kept = try_interval(
+        partial(spread_ratio, margins, clean, context.patients, context.n_patients, confidence=context.confidence)
+    )
     return [int(known.sum()), shown.estimate, shown.lower, shown.upper, kept.estimate, kept.lower, kept.upper]

@@ -49,3 +49,16 @@ CHECK = _spec("shortcut.masked-anatomy", {}, profiled=True, enabled=True)
 )
 def test_the_interval_of_the_spread_decides(retained, verdict):
     assert judged(retained).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("retained", "held", "dust"),
+    [(0.010, False, True), (0.05, True, False), (0.102, True, False), (0.20, False, False)],
+)
+def test_a_limit_that_the_spread_has_set_says_so(retained, held, dust):
+    criterion = judged(retained)
+    for text in (criterion.reason, criterion.harm.method):
+        assert ("lower limit held at the tolerance" in text) is held
+        assert ("upper limit 0" in text) is dust
+    if held:
+        assert criterion.harm.lower == CHECK.delta("")

@@ -1,0 +1,114 @@
+"""The permutation p-value beside the interval of scanner dependence, adjusted over findings and columns."""
+
+import numpy as np
+import pytest
+
+from robustbench_rad.checks import scanner_dependence
+from robustbench_rad.checks.context import JudgeContext
+from robustbench_rad.profile import _spec
+from robustbench_rad.result import Verdict
+from robustbench_rad.scores import Column, ScoreTable
+from robustbench_rad.statistics.multiplicity import holm
+
+CHECK = _spec("shortcut.scanner-dependence", {}, profiled=True, enabled=True)
+N = 400
+RNG = np.random.default_rng(1)
+LABEL = np.tile([1.0, 0.0], N // 2)
+SCANNER = RNG.choice(["A", "B", "C"], N)
+ROOM = RNG.choice(["1", "2"], N)
+FAIR = 2 * LABEL - 1 + RNG.normal(size=N)
+
+
+def judged(margins=None, label=LABEL, patients=None, **columns):
+    margins = {"f": FAIR} if margins is None else margins
+    columns = columns or {"scanner": SCANNER, "room": ROOM}
+    n = len(label)
+    return scanner_dependence.judge(
+        JudgeContext(
+            scores=ScoreTable(
+                cases=tuple(map(str, range(n))),
+                columns={
+                    Column(condition="clean", level="", finding=name): np.asarray(values[:n], np.float32)
+                    for name, values in margins.items()
+                },
+                quantities={},
+            ),
+            findings=tuple(margins),
+            labels=np.repeat(np.asarray(label, float)[:, None], len(margins), axis=1),
+            patients=np.arange(n) if patients is None else patients,
+            metadata={name: [str(value) for value in values[:n]] for name, values in columns.items()},
+            roles=dict.fromkeys(columns, "nuisance"),
+        ),
+        CHECK,
+    )
+
+
+def p_rows(outcome):
+    return {(row[0], row[1]): row for row in outcome.tables[1].rows}
+
+
+def test_a_dependence_has_the_least_p_and_the_rest_has_not():
+    outcome = judged({"f": FAIR, "g": FAIR[::-1] + 1.5 * (SCANNER == "B")})
+    rows = p_rows(outcome)
+    assert set(rows) == {(finding, column) for finding in "fg" for column in ("scanner", "room")}
+    assert float(rows["g", "scanner"][3]) == pytest.approx(1 / 2001, rel=0.01)
+    assert min(float(rows[pair][3]) for pair in rows if pair != ("g", "scanner")) > 0.01
+    raw, adjusted = ([float(row[place]) for row in rows.values()] for place in (3, 4))
+    assert adjusted == pytest.approx(holm(raw), abs=0.02)
+
+
+def test_the_criterion_has_it_beside_its_interval():
+    outcome = judged({"f": FAIR + 1.5 * (SCANNER == "B")})
+    reasons = {item.criterion.subgroup: item.criterion.reason for item in outcome.judged}
+    assert "scanner: permutation p 0.0005, by Holm 0.001" in reasons["scanner=B"]
+    assert "room: permutation p" in reasons["room=1"]
+
+
+def test_the_p_value_never_changes_a_verdict():
+    """A tiny dependence in many cases: p is small, and the interval still lies within the tolerance."""
+    n = 20_000
+    label, scanner = np.tile([1.0, 0.0], n // 2), np.random.default_rng(2).choice(["A", "B"], n)
+    margins = 2 * label + np.random.default_rng(3).normal(size=n) + 0.06 * (scanner == "A")
+    (item,) = judged({"f": margins}, label, scanner=scanner).judged
+    assert item.criterion.verdict is Verdict.PASS
+    assert "permutation p 0.0005" in item.criterion.reason
+
+
+def test_a_patient_on_two_scanners_has_an_interval_and_no_p():
+    outcome = judged(patients=np.arange(N) // 2, scanner=SCANNER)
+    assert all(item.criterion.harm.estimate is not None for item in outcome.judged)
+    assert all("no permutation p" in item.criterion.reason for item in outcome.judged)
+    assert "several values of the attribute" in p_rows(outcome)["f", "scanner"][5]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"label": np.full(N, np.nan)}, "known label"),
+        ({"label": LABEL[:1]}, "0 value"),
+        ({"scanner": ["A"] * N}, "1 value"),
+        ({"scanner": [""] * N}, "0 value"),
+        ({"scanner": [f"s{i % 40}" for i in range(N)]}, "40 values: group them"),
+        ({"margins": {"f": np.zeros(N)}}, "no two patients"),
+        ({"margins": {"f": np.where(np.arange(N) == 3, np.inf, FAIR)}}, "NaN or infinity on 1 case"),
+        ({"scanner": np.where(LABEL == 1, "A", "B")}, "no two patients"),
+    ],
+    ids=["no label", "n = 1", "one value", "missing", "many values", "ties", "not a number", "scanner is the label"],
+)
+def test_bad_input_has_no_p_and_says_why(changes, said):
+    rows = p_rows(judged(**changes))
+    assert rows
+    assert any(said in row[5] for row in rows.values())
+    assert all((row[3] == "") == row[5].startswith("not assessable") for row in rows.values())
+
+
+def test_one_class_and_patients_with_both_labels_are_fine():
+    assert 0 < float(p_rows(judged(label=np.ones(N)))["f", "scanner"][3]) <= 1
+    both = judged(patients=np.arange(N) // 2, scanner=np.repeat(SCANNER[: N // 2], 2))
+    assert 0 < float(p_rows(both)["f", "scanner"][3]) <= 1
+
+
+def test_missing_margins_leave_their_cases_out():
+    kept = np.arange(N) % 4 != 0
+    missing = p_rows(judged({"f": np.where(kept, FAIR, np.nan)}, scanner=SCANNER))
+    assert 0 < float(missing["f", "scanner"][3]) <= 1

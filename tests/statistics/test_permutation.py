@@ -1,0 +1,75 @@
+"""One permutation p-value for all values of an attribute: exact, whole patients, within labels."""
+
+import numpy as np
+import pytest
+
+from robustbench_rad.errors import StatisticsError
+from robustbench_rad.statistics.association import permutation_p
+from robustbench_rad.statistics.permutation import any_value_permutation_p
+
+
+def sample(seed, n=120, images=1, values=3):
+    rng = np.random.default_rng(seed)
+    label, code = rng.integers(0, 2, n), rng.integers(0, values, n)
+    score = 2 * label + rng.normal(size=n)
+    rows = np.repeat(np.arange(n), images)
+    return label[rows], score[rows] + rng.normal(size=len(rows)) / 10, code[rows].astype(float), rows
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_two_values_agree_with_the_test_of_one_value(images):
+    label, score, code, patients = sample(0, images=images, values=2)
+    score = score + 0.3 * code
+    ours = any_value_permutation_p(label, score, code, patients, 120, seed=1, draws=4000)
+    theirs = permutation_p(label, score, code, patients, 120, seed=2, draws=4000)
+    assert ours == pytest.approx(theirs, abs=0.03)
+
+
+def test_the_level_holds_under_no_dependence_whatever_the_number_of_values():
+    rejected = [any_value_permutation_p(*sample(seed, 60), 60, seed=seed, draws=99) <= 0.1 for seed in range(300)]
+    assert 0.05 < np.mean(rejected) < 0.15
+
+
+def test_prevalence_alone_is_no_dependence_and_one_odd_value_is():
+    rng = np.random.default_rng(0)
+    n = 600
+    code = rng.integers(0, 5, n).astype(float)
+    label = (rng.random(n) < np.where(code < 2, 0.8, 0.2)).astype(float)
+    score = 3 * label + rng.normal(size=n)
+    assert any_value_permutation_p(label, score, code, range(n), n, seed=0) > 0.05
+    assert any_value_permutation_p(label, score + (code == 4), code, range(n), n, seed=0) == pytest.approx(1 / 2001)
+
+
+def test_order_of_cases_and_names_of_values_do_not_matter():
+    label, score, code, patients = sample(3, images=2)
+    order = np.random.default_rng(0).permutation(len(label))
+    one = any_value_permutation_p(label, score, code, patients, 120, seed=0, draws=500)
+    assert (
+        any_value_permutation_p(label[order], score[order], code[order], patients[order], 120, seed=0, draws=500) == one
+    )
+    assert any_value_permutation_p(label, score, code * 7 - 3, patients, 120, seed=0, draws=500) == one
+
+
+def test_a_patient_with_both_labels_is_permuted_among_its_like():
+    label, score, code, patients = sample(4, images=2)
+    label = np.where(np.arange(len(label)) % 4 == 1, 1 - label, label)
+    assert 0 < any_value_permutation_p(label, score, code, patients, 120, seed=0, draws=200) <= 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"code": [0, 1, 0, 1], "patients": [0, 0, 1, 2]}, "1 patient.s. have several values"),
+        ({"code": [0, 0, 0, 0]}, "two values or more, got 1"),
+        ({"code": [np.nan] * 4}, "two values or more, got 0"),
+        ({"score": [1, np.nan, 2, 3]}, "1 cases have no score"),
+        ({"score": [1, 1, 1, 1]}, "no two patients"),
+        ({"label": [1, 0, 0, 0], "code": [1, 0, 0, 0]}, "no two patients"),
+        ({"label": [1], "score": [0.5], "code": [0], "patients": [0]}, "got 1"),
+    ],
+    ids=["two values", "one value", "no value", "no score", "all tied", "value is the label", "n = 1"],
+)
+def test_what_cannot_be_permuted_is_refused(change, message):
+    given = {"label": [1, 1, 0, 0], "score": [4, 3, 2, 1], "code": [0, 1, 0, 1], "patients": [0, 1, 2, 3], **change}
+    with pytest.raises(StatisticsError, match=message):
+        any_value_permutation_p(given["label"], given["score"], given["code"], given["patients"], 4, seed=0)
