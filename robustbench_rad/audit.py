@@ -320,7 +320,7 @@ def _provenance(prepared: Prepared, run: RunFolder, chunks: Sequence[Chunk]) -> 
     for chunk in chunks:
         for condition, (forwards, backwards) in chunk.passes.items():
             passes[condition] = passes.get(condition, 0.0) + forwards + 2 * backwards
-    cases = len(prepared.table.records) / defence_passes(prepared.plan.model.defences)
+    per_case = defence_passes(prepared.plan.model.defences) / len(prepared.table.records)
     return Provenance(
         tool_version=__version__,
         code_sha256=code_sha256(),
@@ -332,5 +332,5 @@ def _provenance(prepared: Prepared, run: RunFolder, chunks: Sequence[Chunk]) -> 
         started=run.started,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         timings_s=prepared.timings_s,
-        passes={condition: round(total / cases, 2) for condition, total in passes.items()},
+        passes={condition: round(total * per_case, 2) for condition, total in passes.items()},
     )

@@ -37,7 +37,7 @@ def preflight(classifier: Classifier, batches: Sequence[Batch], *, table: CaseTa
         ModelError: The model raises, gives NaN or infinity, the wrong number of outputs, or no probabilities where they
             were declared.
     """
-    items = list(item.caveat_items(classifier))
+    items = [*item.caveat_items(classifier), *item.defence_items(plan.model.defences)]
     if any(len(batch) for batch in batches):
         items += model_items(classifier, batches)
     items += item.label_items(table.findings, table.labels.astype(np.float64))

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robustbench_rad.classifier import Classifier, Head, InputSpec, Outputs, Resize
+from robustbench_rad.defences.sections import AnyDefence
+from robustbench_rad.defences.sections import passes as defence_passes
 from robustbench_rad.probing import Probe
 from robustbench_rad.result import PreflightItem
 
@@ -31,6 +33,22 @@ def caveat_items(classifier: Classifier) -> Iterator[PreflightItem]:
         points = zip(classifier.findings, classifier.head.thresholds, strict=True)
         said = ", ".join(f"{name} {'largest class' if np.isnan(value) else f'{value:g}'}" for name, value in points)
         yield _ok("operating point", f"Declared operating points: {said}.")
+
+
+def defence_items(defences: Sequence[AnyDefence]) -> Iterator[PreflightItem]:
+    """What stands between the image and the network, and how attacks go through it."""
+    if defences:
+        said = ", then ".join(map(str, defences))
+        passes = defence_passes(defences)
+        through = f"Attacks go through them; one image costs {passes} pass{'' if passes == 1 else 'es'} of the network."
+        yield _ok("defences", f"{said[:1].upper()}{said[1:]}. {through}")
+    if any(defence.kind == "noise" for defence in defences):
+        yield _item(
+            "noise of a defence",
+            "warning",
+            "The deployed model draws noise anew for every image; what is audited is its mean over fixed draws, which an "
+            "attack can fit when they are few. Raise draws until the results stay.",
+        )
 
 
 def mode_item(module: nn.Module, probe: Probe) -> PreflightItem:
