@@ -119,7 +119,7 @@ def gate(
 ) -> None:
     """Judge: as audit, and exit 0 passed, 1 failed, 3 inconclusive (0 when the plan allows it).
 
-    With --baseline every check is compared with an earlier run; exit 1 when one regressed. With --result a finished
+    With --baseline its checks are compared with an earlier run; exit 1 when one regressed. With --result a finished
     run is judged again, under another --profile, without its model or images; the two go together.
     """
     from robustbench_rad.cli_gate import against, check_usage, exit_code, judge_again, read_baseline

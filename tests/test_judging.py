@@ -182,6 +182,9 @@ class TestCommand:
             (["--result", "run", "--profile", "quik"], "'quik'"),
             (["plan.toml", "--out", "x.json"], "--out needs --result"),
             (["--result", "plan.toml"], "no finished run"),
+            (["--result", "run", "--baseline", "nowhere"], "--baseline nowhere: no such run folder"),
+            (["--result", "run", "--baseline", "images"], "no such run folder"),
+            (["--result", "run", "--allow-missing-baseline"], "--allow-missing-baseline needs --baseline"),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
     )

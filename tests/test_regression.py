@@ -255,6 +255,30 @@ def test_masked_gradients_do_not_pass_as_robustness():
     assert {row.verdict for row in rows} == {OPEN}
 
 
+def test_masked_gradients_at_a_level_that_does_not_decide_are_not_forgotten():
+    levels = tuple(Level(name=f"{i}/255", value=i / 255, unit="of display range") for i in (1, 2))
+    attack = condition("attack.fgsm", levels)
+    columns = {("attack.fgsm", "1/255"): CLEAN, ("attack.fgsm", "2/255"): CLEAN + 0.001}
+    masked = {("attack.fgsm", "zero_gradient", "1/255"): np.ones(N)}
+    before = finished({**columns, ("attack.fgsm", "2/255"): CLEAN}, measured=[attack])
+    rows = of(compare(finished(columns, measured=[attack], quantities=masked), before), "attack.fgsm")
+    assert {row.level.name for row in rows} == {"2/255"}
+    assert {row.verdict for row in rows} == {OPEN}
+    assert all(f"masked gradients on {N} case(s)" in row.reason for row in rows)
+
+
+def test_attacked_auroc_that_only_one_run_has_is_listed():
+    level = (Level(name="1/255", value=1 / 255, unit="of display range"),)
+    attack = condition("attack.fgsm", level)
+    columns = {("attack.fgsm", "1/255"): CLEAN}
+    full = finished(columns, measured=[attack], full=[("attack.fgsm", "1/255")])
+    found = compare(finished(columns, measured=[attack]), full)
+    said = "attack.fgsm at 1/255 of display range: AUROC: in one of the runs the search stopped at the flip"
+    assert found.not_compared == [said]
+    assert compare(full, full).not_compared == []
+    assert len(of(compare(full, full), "attack.fgsm")) == 3
+
+
 def test_a_shortcut_that_grows_is_a_regression():
     fills = tuple(
         Level(name=name, value=i, unit="fill") for i, name in enumerate(("atlas-mean", "atlas-blur", "atlas-donor"))
