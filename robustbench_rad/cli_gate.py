@@ -58,13 +58,14 @@ def judge_again(
         against: Run folder of the baseline, or None; and whether it may be missing.
         output: Where it is shown.
     """
+    from robustbench_rad.defences.comparison import beside
     from robustbench_rad.judging import FinishedRun
     from robustbench_rad.reports.writer import write_result
 
     baseline, allow_missing = against
     before = read_baseline(baseline, allow_missing=allow_missing)
     run = FinishedRun.read(place)
-    result = compared(run.judge(profile), lambda: run.under(profile), baseline, before)
+    result = compared(beside(run.judge(profile), run.folder), lambda: run.under(profile), baseline, before)
     if out is not None:
         write_result(result, out)
     show(result, run.folder, output)
