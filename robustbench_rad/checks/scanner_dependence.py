@@ -164,8 +164,9 @@ def _p_table(check: CheckSpec, found: Mapping[tuple[str, str], PValue]) -> Table
         columns=["finding", "column", "values", "p", "p, Holm", "note"],
         rows=rows,
         note=f"The largest dependence on any value against {DRAWS:,} permutations of the values among patients with the same "
-        f"labels; the least p is {1 / (DRAWS + 1):.2g}. Holm: adjusted for all findings and columns. A small p says that "
-        "there is a dependence, not that it matters: the interval says how large it is, and judges.",
+        "labels, or among the images of a patient who has several values; the least p is "
+        f"{1 / (DRAWS + 1):.2g}. Holm: adjusted for all findings and columns. A small p says that there is a dependence, not "
+        "that it matters: the interval says how large it is, and judges.",
     )
 
 

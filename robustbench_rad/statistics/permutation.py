@@ -25,24 +25,24 @@ def any_value_permutation_p(
     seed: int,
     draws: int = DRAWS,
 ) -> float:
-    """P-value of no dependence on any value: values are permuted among patients that have the same labels.
+    """P-value of no dependence on any value, the values being permuted where they could as well be exchanged.
 
+    The values of patients who have one are permuted among patients with the same labels, each with all their images;
+    those of a patient who has several are permuted among the patient's own images of the same label.
     Statistic: the largest over the values of ``|sum of centred ranks| / its permutation SD``, so all values are tried
-    and need no further correction. The observed order counts as one draw; the least p is ``1 / (draws + 1)``. Patients
-    stay whole, with all their images.
+    and need no further correction. The observed order counts as one draw; the least p is ``1 / (draws + 1)``.
 
     Args:
         labels: ``(N,)`` 1, 0 or NaN (ignored).
         scores: ``(N,)`` not NaN where label and code are known.
-        codes: ``(N,)`` number of the value, NaN unknown (ignored); one value per patient.
+        codes: ``(N,)`` number of the value, NaN unknown (ignored).
         patients: ``(N,)`` patient index.
         n_patients: C, patients of the audit.
         seed: Of the permutations.
         draws: Number of permutations.
 
     Raises:
-        StatisticsError: A patient with two values, a NaN score, fewer than two values, or no two patients of the same
-            labels and different values: then nothing can be permuted.
+        StatisticsError: A NaN score, fewer than two values, or nothing that a permutation would change.
 
     Reference:
         Phipson and Smyth 2010, Permutation p-values should never be zero, doi:10.2202/1544-6115.1585; Westfall and Young
@@ -62,66 +62,71 @@ def any_value_permutation_p(
         raise StatisticsError(f"permutation: {int(np.isnan(values).sum())} cases have no score")
     if len(np.unique(code)) < 2:
         raise StatisticsError(f"permutation: expected two values or more, got {len(np.unique(code))}")
-    sums, pattern, value = _by_patient(truth, values, code, patient)
-    groups = [_Group(sums[pattern == number], value[pattern == number]) for number in np.unique(pattern)]
-    spread = np.sqrt(np.sum([group.variance for group in groups], axis=0))
-    if not (spread > 0).any():
-        raise StatisticsError("permutation: no two patients with the same labels differ in the attribute and the score")
+    blocks, places = _exchangeable(_centred_ranks(truth, values), truth, code, patient)
+    levels = len(np.unique(code))
+    counts = [_counts(place, levels) for place in places]
+    spread = np.sqrt(np.sum([_variance(block, count) for block, count in zip(blocks, counts, strict=True)], axis=0))
+    if not (spread > 1e-12).any():
+        raise StatisticsError(
+            "permutation: nothing to exchange, no cases of the same label differ in attribute and score"
+        )
     generator = np.random.default_rng(seed)
-    told = np.empty((draws + 1, value.shape[1]))
-    told[0] = np.sum([group.observed for group in groups], axis=0)
-    for draw in range(1, draws + 1):
-        told[draw] = np.sum([group.permuted(generator) for group in groups], axis=0)
-    size = np.abs(told[:, spread > 0] / spread[spread > 0]).max(axis=1)
+    place = np.concatenate([part.ravel() for part in places])
+    told = np.empty((draws + 1, levels))
+    for draw in range(draws + 1):
+        drawn = [generator.permuted(block, axis=1) if draw else block for block in blocks]
+        told[draw] = np.bincount(place, weights=np.concatenate([part.ravel() for part in drawn]), minlength=levels)
+    size = np.abs(told[:, spread > 1e-12] / spread[spread > 1e-12]).max(axis=1)
     return float((size >= size[0] * (1 - 1e-9)).mean())  # rounding must not undo a tie
 
 
-class _Group:
-    """Patients with the same labels: their centred rank sums, in order of the value they have."""
-
-    def __init__(self, sums: Floats, value: NDArray[np.bool_]) -> None:
-        count = value.sum(axis=0)
-        order = np.argsort(value.argmax(axis=1), kind="stable")
-        self.sums = (sums - sums.mean())[order]
-        self.present = np.flatnonzero(count)
-        self.starts = np.r_[0, np.cumsum(count[self.present])[:-1]]
-        self.width, n = value.shape[1], len(sums)
-        square = float(self.sums @ self.sums)
-        self.variance = count * (n - count) * square / (n * (n - 1)) if n > 1 else np.zeros(self.width)
-
-    @property
-    def observed(self) -> Floats:
-        return self._told(self.sums)
-
-    def permuted(self, generator: np.random.Generator) -> Floats:
-        return self._told(generator.permutation(self.sums))
-
-    def _told(self, sums: Floats) -> Floats:
-        found = np.zeros(self.width)
-        found[self.present] = np.add.reduceat(sums, self.starts)
-        return found
-
-
-def _by_patient(
-    truth: Floats, scores: Floats, codes: Floats, patients: Indices
-) -> tuple[Floats, Indices, NDArray[np.bool_]]:
-    """Centred rank sums, label pattern (1 negatives, 2 positives, 3 both) and one-hot value of every patient used."""
+def _centred_ranks(truth: Floats, scores: Floats) -> Floats:
+    """Rank of every case among those of its label, from -0.5 to 0.5."""
     centred = np.zeros(len(truth))
     for label in (0.0, 1.0):
         stratum = truth == label
         if stratum.any():
-            ranks = rankdata(scores[stratum]) / (stratum.sum() + 1)
-            centred[stratum] = ranks - ranks.mean()
+            centred[stratum] = rankdata(scores[stratum]) / (stratum.sum() + 1) - 0.5
+    return centred
+
+
+def _exchangeable(ranks: Floats, truth: Floats, codes: Floats, patients: Indices) -> tuple[list[Floats], list[Indices]]:
+    """Sums that may be exchanged within a row, centred, and the value each stands at; one ``(rows, size)`` pair per size.
+
+    A unit is a patient with one value, or an image of a patient with several.
+    """
     _, owner = np.unique(patients, return_inverse=True)
-    levels = np.unique(codes)
-    has = [np.bincount(owner, weights=codes == level) > 0 for level in levels]
-    value = np.column_stack(has)
-    mixed = int((value.sum(axis=1) > 1).sum())
-    if mixed:
-        raise StatisticsError(
-            f"{mixed} patient(s) have several values of the attribute",
-            hint="The permutation test needs one value per patient; the interval does not.",
-        )
+    _, code = np.unique(codes, return_inverse=True)
+    count = np.bincount(owner)
+    first = np.zeros(len(count), dtype=np.int64)
+    first[owner] = code
+    single = np.bincount(owner, weights=code != first[owner]) == 0
     pattern = (np.bincount(owner, weights=truth == 0) > 0) + 2 * (np.bincount(owner, weights=truth == 1) > 0)
-    sums = np.bincount(owner, weights=centred)
-    return np.asarray(sums, dtype=np.float64), np.asarray(pattern, dtype=np.int64), value
+    image = ~single[owner]
+    unit = np.r_[np.bincount(owner, weights=ranks)[single], ranks[image]]
+    place = np.r_[first[single], code[image]]
+    group = np.r_[pattern[single], 4 + 2 * owner[image] + (truth[image] == 1)]
+    order = np.lexsort((place, group))
+    unit, place = unit[order], place[order]
+    _, start, sizes = np.unique(group[order], return_index=True, return_counts=True)
+    blocks, places = [], []
+    for size in np.unique(sizes):
+        rows = start[sizes == size][:, None] + np.arange(size)
+        blocks.append(unit[rows] - unit[rows].mean(axis=1, keepdims=True))
+        places.append(place[rows])
+    return blocks, places
+
+
+def _counts(place: Indices, levels: int) -> Floats:
+    """``(rows, levels)`` how often each value stands in a row."""
+    rows = np.arange(len(place))[:, None] * levels
+    return np.bincount((rows + place).ravel(), minlength=len(place) * levels).reshape(len(place), levels).astype(float)
+
+
+def _variance(block: Floats, count: Floats) -> Floats:
+    """``(levels,)`` variance under permutation of the sum at each value."""
+    size = block.shape[1]
+    if size < 2:
+        return np.zeros(count.shape[1])
+    square = (block * block).sum(axis=1, keepdims=True)
+    return np.asarray((count * (size - count) * square).sum(axis=0) / (size * (size - 1)))

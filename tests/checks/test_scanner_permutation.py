@@ -74,11 +74,13 @@ def test_the_p_value_never_changes_a_verdict():
     assert "permutation p 0.0005" in item.criterion.reason
 
 
-def test_a_patient_on_two_scanners_has_an_interval_and_no_p():
-    outcome = judged(patients=np.arange(N) // 2, scanner=SCANNER)
-    assert all(item.criterion.harm.estimate is not None for item in outcome.judged)
-    assert all("no permutation p" in item.criterion.reason for item in outcome.judged)
-    assert "several values of the attribute" in p_rows(outcome)["f", "scanner"][5]
+def test_a_patient_on_two_scanners_is_compared_with_itself():
+    patients = np.arange(N) // 4
+    same = np.repeat(RNG.normal(size=N // 4), 4) * 3
+    used = judged({"f": same + FAIR + 1.5 * (SCANNER == "B")}, patients=patients, scanner=SCANNER)
+    assert float(p_rows(used)["f", "scanner"][3]) < 0.01
+    fair = judged({"f": same + FAIR}, patients=patients, scanner=SCANNER)
+    assert float(p_rows(fair)["f", "scanner"][3]) > 0.01
 
 
 @pytest.mark.parametrize(
@@ -89,9 +91,9 @@ def test_a_patient_on_two_scanners_has_an_interval_and_no_p():
         ({"scanner": ["A"] * N}, "1 value"),
         ({"scanner": [""] * N}, "0 value"),
         ({"scanner": [f"s{i % 40}" for i in range(N)]}, "40 values: group them"),
-        ({"margins": {"f": np.zeros(N)}}, "no two patients"),
+        ({"margins": {"f": np.zeros(N)}}, "nothing to exchange"),
         ({"margins": {"f": np.where(np.arange(N) == 3, np.inf, FAIR)}}, "NaN or infinity on 1 case"),
-        ({"scanner": np.where(LABEL == 1, "A", "B")}, "no two patients"),
+        ({"scanner": np.where(LABEL == 1, "A", "B")}, "nothing to exchange"),
     ],
     ids=["no label", "n = 1", "one value", "missing", "many values", "ties", "not a number", "scanner is the label"],
 )

@@ -56,18 +56,33 @@ def test_a_patient_with_both_labels_is_permuted_among_its_like():
     assert 0 < any_value_permutation_p(label, score, code, patients, 120, seed=0, draws=200) <= 1
 
 
+def mixed(seed, used=0.0):
+    """Patients with a score of their own, three images each and as many scanners as chance gives them."""
+    rng = np.random.default_rng(seed)
+    patients = np.repeat(np.arange(40), 3)
+    label, code = rng.integers(0, 2, 40)[patients], rng.integers(0, 2, 120).astype(float)
+    score = label + 2 * rng.normal(size=40)[patients] + rng.normal(size=120) + used * code
+    return label, score, code, patients, 40
+
+
+def test_patients_with_several_values_keep_the_level_and_are_compared_with_themselves():
+    none = [any_value_permutation_p(*mixed(seed), seed=seed, draws=99) <= 0.1 for seed in range(300)]
+    assert 0.05 < np.mean(none) < 0.15
+    told = [any_value_permutation_p(*mixed(seed, 2.0), seed=seed, draws=99) <= 0.05 for seed in range(20)]
+    assert np.mean(told) > 0.9
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"code": [0, 1, 0, 1], "patients": [0, 0, 1, 2]}, "1 patient.s. have several values"),
         ({"code": [0, 0, 0, 0]}, "two values or more, got 1"),
         ({"code": [np.nan] * 4}, "two values or more, got 0"),
         ({"score": [1, np.nan, 2, 3]}, "1 cases have no score"),
-        ({"score": [1, 1, 1, 1]}, "no two patients"),
-        ({"label": [1, 0, 0, 0], "code": [1, 0, 0, 0]}, "no two patients"),
+        ({"score": [1, 1, 1, 1]}, "nothing to exchange"),
+        ({"label": [1, 0, 0, 0], "code": [1, 0, 0, 0]}, "nothing to exchange"),
         ({"label": [1], "score": [0.5], "code": [0], "patients": [0]}, "got 1"),
     ],
-    ids=["two values", "one value", "no value", "no score", "all tied", "value is the label", "n = 1"],
+    ids=["one value", "no value", "no score", "all tied", "value is the label", "n = 1"],
 )
 def test_what_cannot_be_permuted_is_refused(change, message):
     given = {"label": [1, 1, 0, 0], "score": [4, 3, 2, 1], "code": [0, 1, 0, 1], "patients": [0, 1, 2, 3], **change}
