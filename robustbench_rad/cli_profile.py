@@ -74,6 +74,7 @@ def _head(file: ProfileFile) -> dict[str, Any]:
         "sha256": file.content_sha256,
         "locked": file.sha256 is not None,
         "minimum_auroc": file.minimum_auroc,
+        "multiplicity": file.multiplicity,
         "weights": {str(domain): section.weight for domain, section in file.domains.items()},
     }
 

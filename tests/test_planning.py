@@ -204,6 +204,10 @@ def test_profile_gives_comparisons_and_tolerances(plan_for):
     levels = {"shift.xr.dose": (1, 2, 3), "attack.pgd-linf": (1, 2, 3, 4)}
     assert shift_comparisons(profile, levels, findings=2) == 2 * 3 * 3
     assert shift_comparisons(profile, {}, findings=2) == 1
+    both = {**levels, "shift.xr.blur": (1, 2)}
+    more = (*profile.checks, replace(profile.check("shift.xr.dose"), id="shift.xr.blur"))
+    assert shift_comparisons(replace(profile, checks=more), both, findings=2) == 2 * 3 * 3
+    assert shift_comparisons(replace(profile, checks=more, multiplicity="audit"), both, findings=2) == 2 * 3 * (3 + 2)
     assert shift_tolerance(profile, "auroc") == 0.05
     assert shift_tolerance(profile, "sensitivity") == 0.10
     assert shift_tolerance(profile, "hide") is None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robustbench_rad.checks.comparisons import Comparison, judge_jointly
 from robustbench_rad.checks.context import CheckOutcome, Floats, JudgeContext
@@ -34,6 +35,7 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
             counted="positives" if side == HIDE else "negatives",
             estimate=partial(_flip_rate, context, check.id, level.name, finding, side),
             doubt=_masked_gradients(context, check.id, level, finding, side),
+            cases=partial(_correct, context, finding),
         )
         for finding in context.findings
         for side, quantity in QUANTITIES.items()
@@ -49,9 +51,8 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
 def _flip_rate(
     context: JudgeContext, condition: str, level: str, finding: str, side: float, confidence: float
 ) -> Estimate:
-    clean, attacked = context.clean(finding), context.margins(condition, level, finding)
-    call = clean >= 0 if side == HIDE else clean < 0
-    attackable = (context.label(finding) == side) & call
+    attacked = context.margins(condition, level, finding)
+    attackable = (context.label(finding) == side) & _correct(context, finding)
     if not attackable.any():
         raise StatisticsError("no correct call that could be flipped")
     missing = int((attackable & ~np.isfinite(attacked)).sum())
@@ -59,6 +60,13 @@ def _flip_rate(
         raise StatisticsError(f"the attack gave no margin for {missing} case(s)")
     flipped = attacked < 0 if side == HIDE else attacked >= 0
     return proportion(flipped, attackable, context.patients, context.n_patients, confidence=confidence)
+
+
+def _correct(context: JudgeContext, finding: str) -> NDArray[np.bool_]:
+    """Cases that are called rightly on the clean image: there is nothing to flip in the others."""
+    label, clean = context.label(finding), context.clean(finding)
+    correct: NDArray[np.bool_] = ((label == HIDE) & (clean >= 0)) | ((label == CREATE) & (clean < 0))
+    return correct
 
 
 def _masked_gradients(context: JudgeContext, condition: str, level: Level, finding: str, side: float) -> str:

@@ -69,6 +69,10 @@ class Grouping:
         """Cases of one group."""
         return np.array([value == group for value in self.values], dtype=np.bool_)
 
+    def known(self) -> Mask:
+        """Cases that belong to a group."""
+        return np.array([value != "" for value in self.values], dtype=np.bool_)
+
     def rest(self, group: str) -> Mask:
         """Cases of all other groups; a case without a value belongs to none."""
         return np.array([value not in ("", group) for value in self.values], dtype=np.bool_)
@@ -154,6 +158,7 @@ def _comparisons(context: JudgeContext, grouping: Grouping, finding: str, name: 
             base,
             level=Level(name=f"{group} against the rest", value=float(place), unit=""),
             estimate=partial(_gap, context, grouping, group, finding, name),
+            cases=grouping.known,
         )
         for place, group in enumerate(groups)
     ]

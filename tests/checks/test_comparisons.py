@@ -193,3 +193,19 @@ def test_prepared_looks_once_and_repeats_what_it_cannot_do():
 
     with pytest.raises(StatisticsError, match="one class"):
         Prepared(refuse)(0.95)
+
+
+def test_counts_of_an_attack_are_the_calls_it_could_flip():
+    made = context()
+    found, _ = audit("attack.fgsm", made=made)
+    clean = made.clean("f")
+    expected = (int(((LABEL == 1) & (clean >= 0)).sum()), int(((LABEL == 0) & (clean < 0)).sum()))
+    assert expected[0] < N // 2
+    assert {(c.positives, c.negatives) for c in found.values()} == {expected}
+
+
+def test_counts_of_a_subgroup_leave_out_cases_without_a_group():
+    sex = ["", *(["F", "M", "F"] * N)[: N - 1]]
+    found, _ = audit("subgroup.performance", made=context(metadata={"sex": sex}, roles={"sex": "demographic"}))
+    gaps = [c for c in found.values() if "against the rest" in c.quantity]
+    assert {(c.positives, c.negatives, c.patients) for c in gaps} == {(N // 2 - 1, N // 2, N - 1)}
