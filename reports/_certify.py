@@ -1,4 +1,7 @@
-"""The section "What this data set can certify": per finding and subgroup the smallest drop that would show."""
+"""The section "What this data set can certify": per finding and subgroup the smallest drop that would show.
+
+Rows, words and chart; HTML, Markdown and console print them as they are.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from robustbench_rad import planning_words
 from robustbench_rad.reports import charts
-from robustbench_rad.reports._format import amount, number, plain
+from robustbench_rad.reports._format import amount, count, number, percent, plain
 from robustbench_rad.reports._page import TABLE_ROWS, Budget, safe
 from robustbench_rad.result import Certifiable
 
@@ -32,6 +36,26 @@ class CertifyRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CertifyWords:
+    """What stands around the numbers, the same in every report.
+
+    Attributes:
+        introduction: Above them.
+        levels: Finding (foreign text) and its supposed clean performance.
+        assumptions: All else that is supposed, one phrase each.
+        power: Where there is room for one phrase only.
+    """
+
+    introduction: str
+    levels: list[tuple[str, str]]
+    assumptions: list[str]
+    power: str
+    title: str = planning_words.TITLE
+    legend: str = planning_words.LEGEND
+    columns: tuple[str, ...] = planning_words.COLUMNS
+
+
+@dataclass(frozen=True, kw_only=True)
 class CertifyView:
     """One metric: its rows and their chart."""
 
@@ -42,14 +66,38 @@ class CertifyView:
     svg: str
 
 
+def certify_rows(certifiable: Sequence[Certifiable], metric: str) -> list[CertifyRow]:
+    """All rows of AUROC or sensitivity."""
+    return [_row(item, metric.lower()) for item in certifiable]
+
+
 def certify_views(certifiable: Sequence[Certifiable]) -> list[CertifyView]:
     """The two metrics in the order of the page; nothing for a result that says nothing of it."""
     budget = Budget()
     return [_view(certifiable, metric, budget) for metric in METRICS] if certifiable else []
 
 
+def certify_words(certifiable: Sequence[Certifiable]) -> CertifyWords | None:
+    """The section's words; None for a result that says nothing of it."""
+    if not certifiable:
+        return None
+    return CertifyWords(
+        introduction=planning_words.introduction(certifiable),
+        levels=planning_words.supposed_levels(certifiable),
+        assumptions=planning_words.assumptions_of_rows(certifiable),
+        power=f"{percent(certifiable[0].power)} power",
+    )
+
+
+def certify_cells(row: CertifyRow) -> tuple[str, ...]:
+    """The numbers of a row, in the order of ``planning_words.COLUMNS``."""
+    counts = (row.counts.positives, row.counts.negatives, row.counts.patients)
+    drops = (row.drop, row.joint, row.gap, row.tolerance)
+    return (*map(count, counts), *(number(value, 3) for value in drops), count(row.needed))
+
+
 def _view(certifiable: Sequence[Certifiable], metric: str, budget: Budget) -> CertifyView:
-    rows = [_row(item, metric.lower()) for item in certifiable]
+    rows = certify_rows(certifiable, metric)
     drawn = rows[:CHART_ROWS]
     return CertifyView(
         metric=metric,

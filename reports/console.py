@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robustbench_rad.reports import _words
+from robustbench_rad.reports._certify import METRICS, certify_rows, certify_words
 from robustbench_rad.reports._format import amount, count, number, percent, plain, points
-from robustbench_rad.result import AuditResult, Criterion, DomainScore, Regression, RegressionVerdict, Verdict
+from robustbench_rad.result import (
+    AuditResult,
+    Certifiable,
+    Criterion,
+    DomainScore,
+    Regression,
+    RegressionVerdict,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -22,7 +31,7 @@ STYLES = {
     Verdict.INCONCLUSIVE: "yellow",
     Verdict.INFORMATIONAL: "dim",
 }
-_ROWS = 8
+_ROWS, _CRITERIA = 8, 6
 _BAR = 20
 _ASCII = str.maketrans(
     {
@@ -55,11 +64,13 @@ def render_console(result: AuditResult, report: Path | None = None) -> Renderabl
     parts: list[RenderableType] = [_panel(result), "", _domains(result.score.domains)]
     criteria = _words.open_criteria(result)
     if criteria:
-        parts += ["", _criteria(criteria[:_ROWS])]
-    if len(criteria) > _ROWS:
-        parts.append(_dim(f"  and {count(len(criteria) - _ROWS)} more failed or undecided, in the report"))
+        parts += ["", _criteria(criteria[:_CRITERIA])]
+    if len(criteria) > _CRITERIA:
+        parts.append(_dim(f"  and {count(len(criteria) - _CRITERIA)} more failed or undecided, in the report"))
     if result.score.costliest:
         parts += ["", _costliest(result)]
+    if result.certifiable:
+        parts += ["", *_certify(result.certifiable)]
     if result.regression:
         parts += ["", *_regression(result.regression)]
     if notices := [_notice(notice) for notice in _warnings(result)]:
@@ -185,6 +196,27 @@ def _costliest(result: AuditResult) -> Table:
             _line("", plain(cost.check, 40), f" {plain(cost.finding, 40)}"), f"−{number(cost.points_lost, 1)}"
         )
     return table
+
+
+def _certify(certifiable: Sequence[Certifiable]) -> list[RenderableType]:
+    """Whole findings only, joint drops beside their tolerances; the report has the rest."""
+    from rich.table import Table
+    from rich.text import Text
+
+    words = certify_words(certifiable)
+    if words is None:
+        return []
+    whole = [item for item in certifiable if not item.subgroup]
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    table.add_column(words.title, overflow="fold", min_width=len(words.title))
+    for title in ("Positives", *METRICS):
+        table.add_column(title, justify="right", no_wrap=True)
+    for rows in zip(*(certify_rows(whole[:_ROWS], metric) for metric in METRICS), strict=True):
+        cells = [f"{number(row.joint, 3)}, δ {number(row.tolerance, 3)}" for row in rows]
+        table.add_row(Text(plain(rows[0].name, 40)), count(rows[0].counts.positives), *cells)
+    more = [_dim(f"  and {amount(len(whole) - _ROWS, 'more finding')}, in the report")] if len(whole) > _ROWS else []
+    rest = _dim(f" Joint drop beside its tolerance; {words.power}; what is supposed: in the report.")
+    return [table, *more, rest]
 
 
 def _regression(regression: Regression) -> list[RenderableType]:

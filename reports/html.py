@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from robustbench_rad.reports import _format, _words
-from robustbench_rad.reports._certify import certify_views
+from robustbench_rad.reports._certify import certify_cells, certify_views, certify_words
 from robustbench_rad.reports._page import domain_views, safe
 from robustbench_rad.result import AuditResult, Criterion, Regression, Verdict
 
@@ -37,8 +37,7 @@ def render_html(result: AuditResult) -> str:
             needed=_needed(result.criteria),
             hashes=_hashes(result),
             certify=certify_views(result.certifiable),
-            supposed=[item for item in result.certifiable if not item.subgroup],
-            certifiable_comparisons=max([item.comparisons for item in result.certifiable], default=1),
+            certify_words=certify_words(result.certifiable),
             regression=_regression(result.regression),
             plan=_plan(result.plan),
         )
@@ -135,6 +134,7 @@ def _environment() -> Environment:
             "subject": _words.subject,
             "claims": _words.claim_words,
             "top": _top,
+            "certify_cells": certify_cells,
         }
     )
     environment.globals.update(

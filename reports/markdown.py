@@ -6,8 +6,16 @@ import re
 from collections.abc import Iterable, Sequence
 
 from robustbench_rad.reports import _words
+from robustbench_rad.reports._certify import (
+    CHART_ROWS,
+    METRICS,
+    CertifyWords,
+    certify_cells,
+    certify_rows,
+    certify_words,
+)
 from robustbench_rad.reports._format import amount, count, harm, interval, number, percent, plain, points
-from robustbench_rad.result import AuditResult, Criterion, Domain, Regression, Verdict
+from robustbench_rad.result import AuditResult, Certifiable, Criterion, Domain, Regression, Verdict
 
 _SPECIAL = re.compile(r"([\\`*_\[\]#|~$!^])")
 _LINKS = re.compile(r"(?i)(:)(?=//)|(?<=www)(\.)")
@@ -133,6 +141,8 @@ def _sections(result: AuditResult) -> list[tuple[str, str]]:
         if criteria:
             title = f"{_words.title_of(domain)}: {amount(len(criteria), 'criterion', 'criteria')}"
             sections.append((title, _criteria_table(_words.worst_first(criteria))))
+    if words := certify_words(result.certifiable):
+        sections.append((words.title, _certify(result.certifiable, words)))
     rows = [(escape(item.name), item.status, escape(item.detail, 300)) for item in result.preflight]
     sections.append(("Preflight", table(("Item", "Status", "Detail"), rows)))
     if result.notices:
@@ -175,6 +185,19 @@ def _findings(result: AuditResult) -> str:
         for finding in result.findings
     ]
     return table(("Finding", "Positives", "Negatives", "AUROC", "Sensitivity", "Specificity", "Claim"), rows)
+
+
+def _certify(certifiable: Sequence[Certifiable], words: CertifyWords) -> str:
+    parts = [escape(words.introduction, 500)]
+    for metric in METRICS:
+        rows = certify_rows(certifiable, metric)
+        cells = [(escape(row.name, 130), *certify_cells(row)) for row in rows[:CHART_ROWS]]
+        parts += [f"**{metric}**", table(("Finding and subgroup", *words.columns), cells)]
+        if len(rows) > CHART_ROWS:
+            parts.append(f"{amount(len(rows) - CHART_ROWS, 'more row')} in result.json.")
+    supposed = [f"- {escape(finding, 60)} {levels}" for finding, levels in words.levels]
+    supposed += [f"- {escape(text, 300)}" for text in words.assumptions]
+    return "\n\n".join([*parts, escape(words.legend, 600), "Supposed:\n\n" + "\n".join(supposed)])
 
 
 def _provenance(result: AuditResult) -> str:

@@ -5,12 +5,14 @@ Exit codes: 0 answered, 2 wrong input, 3 no case is left after the filters.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from robustbench_rad import cli_power_options as options
 from robustbench_rad.cli_plain import print_plain
 from robustbench_rad.cli_support import (
     ExitCode,
@@ -24,52 +26,38 @@ from robustbench_rad.cli_support import (
 
 if TYPE_CHECKING:
     from robustbench_rad.planning import Assumptions
-    from robustbench_rad.planning_counts import CountTable, Filter
-    from robustbench_rad.planning_numbers import Question
+    from robustbench_rad.planning_counts import CountTable, Filter, Step
+    from robustbench_rad.planning_numbers import Answer, Question
+    from robustbench_rad.result import Certifiable
 
-Number = float | None
 _MANIFESTS = (".csv", ".parquet", ".pq")
 
 
 @command
 def power(
-    source: Annotated[
-        list[str] | None,
-        typer.Argument(help="A plan (TOML) or manifest; with --waterfall the fractions.", show_default=False),
-    ] = None,
-    root: Annotated[Path | None, typer.Option("--root", help="Folder that the plan's paths start from.")] = None,
-    where: Annotated[
-        list[str] | None, typer.Option("--where", help="Filter such as 'view = PA | AP', 'age >= 60'; repeat to chain.")
-    ] = None,
-    by: Annotated[
-        list[str] | None, typer.Option("--by", help="Column of subgroups; 'sex, view' crosses two; may be repeated.")
-    ] = None,
-    finding: Annotated[list[str] | None, typer.Option("--finding", help="Of a manifest: a label column.")] = None,
-    patient: Annotated[str, typer.Option("--patient", help="Of a manifest: the patient column.")] = "",
-    waterfall: Annotated[
-        Number, typer.Option("--waterfall", metavar="CASES", help="Start of a chain of fractions: 377110 .65 .03 …")
-    ] = None,
-    sensitivity: Annotated[Number, typer.Option("--sensitivity", help="Before the drop [claim, else 0.85].")] = None,
-    auroc: Annotated[Number, typer.Option("--auroc", help="Before the drop [claim, else 0.85].")] = None,
-    drop: Annotated[Number, typer.Option("--drop", help="Drop to be found [tolerance of the profile].")] = None,
-    half_width: Annotated[Number, typer.Option("--half-width", help="Of the interval to be reached.")] = None,
-    positives: Annotated[Number, typer.Option("--positives", help="Positives in hand, per group.")] = None,
-    negatives: Annotated[Number, typer.Option("--negatives", help="Negatives in hand, per group.")] = None,
-    ratio: Annotated[float, typer.Option("--negatives-per-positive", help="Where no negatives are given.")] = 10.0,
-    paired: Annotated[
-        bool | None, typer.Option("--paired/--unpaired", help="The same cases twice, or two groups [both].")
-    ] = None,
-    discordance: Annotated[
-        Number, typer.Option("--discordance", help="Share of pairs that change either way [drop + 0.04].")
-    ] = None,
-    correlation: Annotated[float, typer.Option("--correlation", help="Of two AUROCs of the same cases.")] = 0.8,
-    target: Annotated[float, typer.Option("--power", help="Chance of finding the drop.")] = 0.8,
-    alpha: Annotated[float, typer.Option("--alpha", help="Two-sided level.")] = 0.05,
-    comparisons: Annotated[
-        int | None, typer.Option("--comparisons", min=1, help="Judged together [those of the profile, else 1].")
-    ] = None,
-    icc: Annotated[float, typer.Option("--icc", help="Intraclass correlation of images of one patient.")] = 0.3,
-    cluster_size: Annotated[float, typer.Option("--cluster-size", help="Images per patient.")] = 1.0,
+    context: typer.Context,
+    source: options.Source = None,
+    root: options.Root = None,
+    where: options.Where = None,
+    by: options.By = None,
+    finding: options.Finding = None,
+    patient: options.Patient = "",
+    waterfall: options.Waterfall = None,
+    sensitivity: options.Sensitivity = None,
+    auroc: options.Auroc = None,
+    drop: options.Drop = None,
+    half_width: options.HalfWidth = None,
+    positives: options.Positives = None,
+    negatives: options.Negatives = None,
+    ratio: options.Ratio = 10.0,
+    paired: options.Paired = None,
+    discordance: options.Discordance = None,
+    correlation: options.Correlation = 0.8,
+    power: options.Power = 0.8,
+    alpha: options.Alpha = 0.05,
+    comparisons: options.Comparisons = None,
+    icc: options.Icc = 0.3,
+    cluster_size: options.ClusterSize = 1.0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -81,25 +69,8 @@ def power(
     subgroup would show. From numbers alone: --sensitivity 0.85 --drop 0.10, --auroc 0.85 --positives 66 --negatives 660,
     --auroc 0.85 --half-width 0.05, --waterfall 377110 .65 .03 .47.
     """
-    from robustbench_rad.planning_numbers import Question
-
     output = Output(json=as_json, quiet=quiet, verbose=verbose, no_color=no_color)
-    question = Question(
-        sensitivity=sensitivity,
-        auroc=auroc,
-        drop=drop,
-        half_width=half_width,
-        positives=positives,
-        negatives=negatives,
-        ratio=ratio,
-        discordance=discordance,
-        correlation=correlation,
-        alpha=alpha,
-        power=target,
-        comparisons=comparisons or 1,
-        icc=icc,
-        cluster_size=cluster_size,
-    )
+    question = options.question_of(context.params)
     if waterfall is not None:
         _fractions(waterfall, source or [], question, paired, output)
     elif source:
@@ -110,7 +81,7 @@ def power(
 
 
 def _numbers(question: Question, paired: bool | None, output: Output) -> None:
-    from robustbench_rad.cli_power_tables import answers_table, assumed
+    from robustbench_rad.cli_power_tables import answers_table
     from robustbench_rad.errors import DataError
     from robustbench_rad.planning_numbers import answers
 
@@ -121,16 +92,16 @@ def _numbers(question: Question, paired: bool | None, output: Output) -> None:
             hint="Give a plan, or --sensitivity or --auroc with --drop, --positives or --half-width.",
         )
     if output.json:
-        output.print_json({"assumptions": asdict(question), "answers": [asdict(answer) for answer in found]})
+        output.print_json(_answered(question, found))
         return
     print_plain(output.console, answers_table(found, sources=output.verbose))
-    output.say(assumed(question))
+    _assumed(question, output)
 
 
 def _fractions(start: float, source: list[str], question: Question, paired: bool | None, output: Output) -> None:
     from dataclasses import replace
 
-    from robustbench_rad.cli_power_tables import answers_table, assumed, fractions_table
+    from robustbench_rad.cli_power_tables import answers_table, fractions_table
     from robustbench_rad.planning_counts import fraction_waterfall
     from robustbench_rad.planning_numbers import answers
 
@@ -141,15 +112,35 @@ def _fractions(start: float, source: list[str], question: Question, paired: bool
         asked = replace(asked, sensitivity=0.85, auroc=0.85)
     found = answers(asked, paired=paired)
     if output.json:
-        content = {"waterfall": left, "assumptions": asdict(asked), "answers": [asdict(answer) for answer in found]}
-        output.print_json(content)
+        output.print_json({"waterfall": left, **_answered(asked, found)})
         return
     print_plain(output.console, fractions_table(left, fractions))
     print_plain(output.console, "")
-    print_plain(
-        output.console, answers_table(found, sources=output.verbose, title=f"What {left[-1]:.4g} positives can show")
-    )
-    output.say(assumed(asked))
+    title = f"What {left[-1]:.4g} positives can show"
+    print_plain(output.console, answers_table(found, sources=output.verbose, title=title))
+    _assumed(asked, output)
+
+
+def _answered(question: Question, found: Iterable[Answer]) -> dict[str, Any]:
+    """The answers with every assumption, those that follow from others too, as numbers and in words."""
+    from robustbench_rad.planning_words import assumptions_of_question
+
+    drop = question.drop
+    discordance = None if drop is None else drop + 2 * question.gained
+    numbers = {"gained": question.gained, "discordance": discordance, "level": question.level}
+    return {
+        "assumptions": {**asdict(question), **numbers, "negatives_per_positive": question.negatives_per_positive},
+        "assumed": assumptions_of_question(question),
+        "answers": [asdict(answer) for answer in found],
+    }
+
+
+def _assumed(question: Question, output: Output) -> None:
+    from robustbench_rad.cli_power_tables import supposed
+    from robustbench_rad.planning_words import assumptions_of_question
+
+    print_plain(output.console, "")
+    print_plain(output.console, supposed(assumptions_of_question(question)))
 
 
 def _fraction(text: str) -> float:
@@ -192,6 +183,7 @@ def _table(
 ) -> None:
     from robustbench_rad.planning import certify
     from robustbench_rad.planning_counts import values_hint, waterfall
+    from robustbench_rad.planning_words import assumptions_of_rows
 
     groups = [[name.strip() for name in text.split(",")] for text in by]
     steps, left = waterfall(table, filters)
@@ -204,22 +196,27 @@ def _table(
             "waterfall": [asdict(step) for step in steps],
             "certifiable": [row.model_dump(mode="json") for row in rows],
             "assumptions": {name: asdict(item) for name, item in assume.items()},
+            "assumed": assumptions_of_rows(rows) if rows else [],
         }
         output.print_json(content)
     else:
-        _show(table, steps, rows, assume, output)
+        _show(table, steps, rows, output)
     if not len(left):
         empty = next(f for f, step in zip(filters, steps[1:], strict=True) if not step.cases)
         output.say(f"no case is left after {empty}; {values_hint(table, empty)}")
         raise typer.Exit(ExitCode.INCONCLUSIVE)
 
 
-def _show(table: CountTable, steps: Any, rows: Any, assume: dict[str, Assumptions], output: Output) -> None:  # noqa: ANN401 - types of modules imported where they are used
+def _show(table: CountTable, steps: Sequence[Step], rows: Sequence[Certifiable], output: Output) -> None:
     from robustbench_rad.cli_power_tables import certifiable_table, supposed, waterfall_table
+    from robustbench_rad.planning_words import LEGEND, assumptions_of_rows, supposed_levels
 
     print_plain(output.console, waterfall_table(steps, table.findings))
-    for metric in ("AUROC", "sensitivity") if rows else ():
+    if not rows:
+        return
+    for metric in ("AUROC", "sensitivity"):
         print_plain(output.console, "")
         print_plain(output.console, certifiable_table(rows, metric))
-    if rows:
-        output.say(supposed(assume))
+    print_plain(output.console, "")
+    print_plain(output.console, supposed([*assumptions_of_rows(rows), *map(" ".join, supposed_levels(rows))]))
+    output.say(LEGEND)

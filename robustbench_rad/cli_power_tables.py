@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 from rich.text import Text
 
-from robustbench_rad.planning import Assumptions
 from robustbench_rad.planning_counts import Step
-from robustbench_rad.planning_numbers import Answer, Question
+from robustbench_rad.planning_numbers import Answer
 from robustbench_rad.reports._format import NOTHING, count, number, percent, plain
 from robustbench_rad.result import Certifiable
 
@@ -29,7 +28,7 @@ def certifiable_table(rows: Iterable[Certifiable], metric: str) -> Table:
     """Smallest drops of AUROC or sensitivity per finding and subgroup."""
     key = metric.lower()
     table = _new(f"Smallest detectable drop of {metric}", "finding, subgroup")
-    for name in ("pos.", "neg.", "paired", "joint", "unpaired", "tolerance", "pos. needed"):
+    for name in ("pos.", "neg.", "one cond.", "jointly", "gap", "tolerance", "pos. for it"):
         table.add_column(name, justify="right")
     for row in rows:
         values = [getattr(row, f"{key}_{name}") for name in ("drop", "drop_joint", "gap", "tolerance")]
@@ -67,35 +66,14 @@ def fractions_table(left: Sequence[float], fractions: Sequence[float]) -> Table:
     return table
 
 
-def assumed(question: Question) -> str:
-    """What the answers rest on, in words."""
-    parts = [_test(question.power, question.alpha, question.comparisons)]
-    if question.auroc is not None:
-        parts.append(f"paired AUROCs correlated {question.correlation:g}")
-    if question.effect > 1:
-        parts.append(
-            f"{question.cluster_size:g} images per patient with ICC {question.icc:g}: {question.effect:.2f} times the cases"
-        )
-    return f"Supposed: {'; '.join(parts)}."
-
-
-def supposed(assume: Mapping[str, Assumptions]) -> str:
-    """What the tables rest on, in words."""
-    first = next(iter(assume.values()))
-    levels = "; ".join(
-        f"{plain(name, 40)} AUROC {item.auroc:g}, sensitivity {item.sensitivity:g}" for name, item in assume.items()
-    )
-    return (
-        f"Supposed: {_test(first.power, first.alpha, 1)}; joint: all {first.comparisons} comparisons of a check (Bonferroni, "
-        f"the worst case); paired AUROCs correlated {first.correlation:g}; ICC {first.icc:g} within patients; {levels}. "
-        f"Paired: the same cases under a condition. Unpaired: a subgroup against the rest, the whole against another set of "
-        f"its size. Needed: positives at which the joint drop is the tolerance. {NOTHING}: not even chance would show."
-    )
-
-
-def _test(power: float, alpha: float, comparisons: int) -> str:
-    shared = f" over {comparisons} comparisons" if comparisons > 1 else ""
-    return f"{percent(power)} power at a two-sided level of {alpha:g}{shared}"
+def supposed(parts: Iterable[str]) -> Table:
+    """What the tables rest on, one assumption a row; some hold names of findings, so all are cleaned."""
+    table = Table.grid(padding=(0, 1))
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column(overflow="fold", style="dim")
+    for place, part in enumerate(parts):
+        table.add_row("" if place else "Supposed", Text(plain(part, 300)))
+    return table
 
 
 def _value(answer: Answer) -> str:

@@ -47,6 +47,9 @@ class Question:
         comparisons: Comparisons judged together; the level is divided by their number.
         icc: Intraclass correlation of images of one patient.
         cluster_size: Images per patient.
+
+    Raises:
+        StatisticsError: A discordance without the drop that it is part of, or below it.
     """
 
     sensitivity: float | None = None
@@ -64,6 +67,19 @@ class Question:
     icc: float = 0.0
     cluster_size: float = 1.0
 
+    def __post_init__(self) -> None:
+        drop, discordance = self.drop, self.discordance
+        if discordance is None:
+            return
+        if drop is None:
+            raise StatisticsError(
+                f"discordance: expected the drop it goes with, got {discordance:g} alone", hint="Add --drop."
+            )
+        if not drop <= discordance <= 1:
+            raise StatisticsError(
+                f"discordance: expected at least the drop {drop:g} and at most 1, got {discordance:g}"
+            )
+
     @property
     def level(self) -> float:
         """Level of one comparison (Bonferroni)."""
@@ -80,6 +96,12 @@ class Question:
         if self.discordance is None or self.drop is None:
             return 0.02
         return (self.discordance - self.drop) / 2
+
+    @property
+    def negatives_per_positive(self) -> float:
+        """As counted where both are in hand, else as supposed."""
+        counted = self.negatives is not None and self.positives is not None
+        return (self.negatives or 0.0) / (self.positives or 1.0) if counted else self.ratio
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,9 +154,7 @@ def _check(question: Question) -> None:
     for name, count in (("positives", question.positives), ("negatives", question.negatives)):
         if count is not None and not count > 0:
             raise StatisticsError(f"{name}: expected a number above 0, got {count:g}")
-    drop, discordance = question.drop, question.discordance
-    if discordance is not None and drop is not None and not drop <= discordance <= 1:
-        raise StatisticsError(f"discordance: expected at least the drop {drop:g} and at most 1, got {discordance:g}")
+    drop = question.drop
     for name, level in (("sensitivity", question.sensitivity), ("AUROC", question.auroc)):
         if level is not None and drop is not None and not 0 < drop < level:
             raise StatisticsError(f"drop: expected a number between 0 and the {name} {level:g}, got {drop:g}")
@@ -181,14 +201,16 @@ def _auroc(ask: Question) -> Iterator[Answer]:
             size = auc_drop_size(
                 area,
                 ask.drop,
-                negatives_per_positive=_ratio(ask),
+                negatives_per_positive=ask.negatives_per_positive,
                 correlation=correlation,
                 alpha=ask.level,
                 power=ask.power,
             )
             yield _size("AUROC", design, f"to find a drop of {ask.drop:g}", size, ask, HANLEY)
     if ask.half_width is not None:
-        size = auc_size(area, ask.half_width, negatives_per_positive=_ratio(ask), confidence=1 - ask.alpha)
+        size = auc_size(
+            area, ask.half_width, negatives_per_positive=ask.negatives_per_positive, confidence=1 - ask.alpha
+        )
         yield _size("AUROC", "one group", f"for an interval of ±{ask.half_width:g}", size, ask, HANLEY)
     if ask.positives is not None:
         yield from _auroc_in_hand(ask, area, designs)
@@ -196,7 +218,7 @@ def _auroc(ask: Question) -> Iterator[Answer]:
 
 def _auroc_in_hand(ask: Question, area: float, designs: tuple[tuple[str, float], ...]) -> Iterator[Answer]:
     positives = (ask.positives or 0.0) / ask.effect
-    negatives = positives * _ratio(ask)
+    negatives = positives * ask.negatives_per_positive
     for design, correlation in designs:
         drop = detectable_auc_drop(
             area, positives, negatives, correlation=correlation, alpha=ask.level, power=ask.power
@@ -205,10 +227,6 @@ def _auroc_in_hand(ask: Question, area: float, designs: tuple[tuple[str, float],
         yield _answer("AUROC", design, "smallest detectable drop", shown, source=HANLEY)
     half = normal_quantile(1 - ask.alpha) * math.sqrt(auc_variance(area, positives, negatives))
     yield _answer("AUROC", "one group", "half-width of its interval", half, source=HANLEY)
-
-
-def _ratio(ask: Question) -> float:
-    return ask.ratio if ask.negatives is None or ask.positives is None else ask.negatives / ask.positives
 
 
 def _answer(metric: str, design: str, quantity: str, value: float | None, *, source: str) -> Answer:

@@ -122,6 +122,11 @@ class Certifiable(Record):
     comparisons: int = Field(description="Comparisons judged together; the joint drops carry Bonferroni's level")
     auroc: float = Field(description="AUROC that was supposed")
     sensitivity: float = Field(description="Sensitivity that was supposed")
+    correlation: float = Field(default=0.8, description="Supposed, of the AUROC of the same cases under two conditions")
+    gained: float = Field(default=0.02, description="Supposed share of positives turned from missed to found by chance")
+    alpha: float = Field(default=0.05, description="Two-sided level of one comparison")
+    power: float = Field(default=0.8, description="Chance of finding the drop")
+    icc: float = Field(default=0.3, description="Supposed intraclass correlation of images of one patient")
     auroc_tolerance: float | None = None
     sensitivity_tolerance: float | None = None
     auroc_drop: float | None = Field(description="Smallest drop that the same cases would show under one condition")

@@ -119,7 +119,51 @@ def test_tables_for_a_person(call):
     assert done.exit_code == 0, done.output
     for words in ("scanner = A", "bright +", "Smallest detectable drop of AUROC", "scanner A, mask"):
         assert words in done.stdout
-    assert "6 comparisons" in done.stderr
+    assert "6 comparisons judged together" in " ".join(done.stdout.split())
+
+
+def test_every_assumption_stands_under_the_answers(call, ask):
+    """With --quiet too: a number without what it rests on says nothing."""
+    numbers = ("--sensitivity", 0.9, "--auroc", 0.8, "--drop", 0.10, "--positives", 66)
+    shown = " ".join(call(*numbers, "--quiet").stdout.split())
+    for words in (
+        "80% power at a two-sided level of 0.05",
+        "clean AUROC 0.8",
+        "correlated 0.8",
+        "10 negatives per positive",
+        "clean sensitivity 0.9",
+        "discordance of 14% (12% lost, 2% gained)",
+        "one image per patient",
+    ):
+        assert words in shown
+    found = ask(*numbers)
+    assert all(words in shown for words in found["assumed"])
+    assert found["assumptions"]["gained"] == 0.02
+    assert found["assumptions"]["discordance"] == pytest.approx(0.14)
+    changed = (*numbers, "--discordance", 0.3, "--correlation", 0.5, "--negatives", 33, "--cluster-size", 3)
+    shown = " ".join(call(*changed, "--comparisons", 4).stdout.split())
+    for words in ("discordance of 30% (20% lost, 10% gained)", "correlated 0.5", "0.5 negatives per positive"):
+        assert words in shown
+    assert "3 images per patient, correlated 0.3 (ICC): 1.60 times the cases" in shown
+    assert "4 comparisons share that level" in shown
+
+
+def test_the_assumptions_of_a_plan_stand_under_its_tables(call, ask):
+    flags = ("plan.toml", "--discordance", 0.2, "--drop", 0.1, "--correlation", 0.6, "--icc", 0.5, "--power", 0.9)
+    shown = " ".join(call(*flags, "--quiet").stdout.split())
+    for words in ("90% power", "discordance of 20% (15% lost, 5% gained)", "correlated 0.6", "correlated 0.5 (ICC)"):
+        assert words in shown
+    found = ask(*flags)
+    assert all(words in shown for words in found["assumed"])
+    row = found["certifiable"][0]
+    assert [row[name] for name in ("correlation", "icc", "alpha", "power")] == [0.6, 0.5, 0.05, 0.9]
+    assert row["gained"] == pytest.approx(0.05)
+
+
+def test_help_says_what_stands_for_a_number_that_is_not_given(call):
+    shown = " ".join(word for word in call("--help").stdout.split() if word != "│")
+    assert "default: claim, else 0.85" in shown
+    assert "default: drop + 0.04" in shown
 
 
 def test_a_bare_manifest(ask):
@@ -144,6 +188,8 @@ def test_nothing_left_is_exit_3(call):
         (["--sensitivity", 1.2, "--drop", 0.1], "between 0 and 1"),
         (["--sensitivity", 0.85, "--drop", 0.9], "drop: expected a number between 0 and the sensitivity 0.85"),
         (["--sensitivity", 0.85, "--drop", 0.1, "--discordance", 0.05], "discordance: expected at least the drop"),
+        (["--sensitivity", 0.85, "--positives", 9, "--discordance", 0.2], "expected the drop it goes with, got 0.2"),
+        (["plan.toml", "--discordance", 0.2], "expected the drop it goes with, got 0.2"),
         (["--auroc", 0.85, "--positives", 0], "positives: expected a number above 0"),
         (["--auroc", 0.85, "--positives", 9, "--power", 1], "alpha and power between 0 and 1"),
         (["--auroc", 0.85, "--half-width", 0], "half-width: expected a number above 0"),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from rich.console import Console
 
-from robustbench_rad.reports._certify import CHART_ROWS, certify_chart, certify_views
+from robustbench_rad.planning_words import assumptions_of_rows
+from robustbench_rad.reports._certify import CHART_ROWS, certify_chart, certify_views, certify_words
+from robustbench_rad.reports.console import print_summary
 from robustbench_rad.reports.html import render_html
+from robustbench_rad.reports.markdown import render_markdown
 from robustbench_rad.result import AuditResult
 
 TITLE = "What this data set can certify"
@@ -43,10 +48,70 @@ def test_page_has_the_section_its_numbers_and_its_link(result: AuditResult) -> N
         assert words in text
 
 
+def test_every_report_has_the_same_title_and_assumptions(result: AuditResult) -> None:
+    for text in (render_html(result), render_markdown(result).replace("\\", "")):
+        assert TITLE in text
+        for words in (*assumptions_of_rows(result.certifiable), "AUROC 0.91, sensitivity 0.86", "0.112"):
+            assert words in text
+    assert "27 comparisons" in render_html(result)
+    assert "discordance of 14% (12% lost, 2% gained)" in render_html(result)
+
+
+def test_the_console_says_it_in_short(result: AuditResult) -> None:
+    text = " ".join(printed(result).split())
+    assert f"{TITLE} Positives AUROC sensitivity pneumothorax 212 0.020, δ 0.050 0.112, δ 0.100" in text
+    assert "nodule 4 –, δ 0.050" in text
+    assert "Joint drop beside its tolerance; 80% power; what is supposed: in the report." in text
+
+
+def test_html_and_markdown_have_the_same_introduction_legend_and_columns(result: AuditResult) -> None:
+    words = certify_words(result.certifiable)
+    assert words is not None
+    for text in (render_html(result), render_markdown(result)):
+        for part in (words.introduction, words.legend, *words.columns):
+            assert part in text
+
+
+def test_the_assumptions_are_those_of_the_result(result: AuditResult) -> None:
+    changed = {"correlation": 0.5, "gained": 0.04, "alpha": 0.01, "power": 0.9, "icc": 0.1}
+    rows = [row.model_copy(update=changed) for row in result.certifiable]
+    text = render_html(result.model_copy(update={"certifiable": rows}))
+    for words in (
+        "90% power at a two-sided level of 0.01",
+        "correlated 0.5",
+        "correlated 0.1 (ICC)",
+        "discordance of 18%",
+    ):
+        assert words in text
+
+
+def test_the_console_shows_whole_findings_and_counts_the_rest(result: AuditResult) -> None:
+    whole = [row for row in result.certifiable if not row.subgroup]
+    many = [row.model_copy(update={"finding": f"finding {n}"}) for n in range(10) for row in whole[:1]]
+    text = printed(result.model_copy(update={"certifiable": many}))
+    assert "finding 7 " in text
+    assert "finding 8 " not in text
+    assert "and 2 more findings, in the report" in text
+    assert "scanner Alpha" not in printed(result)
+
+
+def test_foreign_names_stay_text_in_markdown(hostile: AuditResult) -> None:
+    text = render_markdown(hostile, limit=10**6)
+    assert "<script>" not in text
+    assert text.count("<details>") == text.count("</details>")
+
+
 def test_a_result_without_it_has_no_section(result: AuditResult) -> None:
-    text = render_html(result.model_copy(update={"certifiable": []}))
-    assert TITLE not in text
-    assert "#certify" not in text
+    without = result.model_copy(update={"certifiable": []})
+    for text in (render_html(without), render_markdown(without), printed(without)):
+        assert TITLE not in text
+    assert "#certify" not in render_html(without)
+
+
+def printed(result: AuditResult) -> str:
+    console = Console(file=io.StringIO(), width=100, force_terminal=False)
+    print_summary(result, console)
+    return console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_many_rows_stay_small(make_result: Any) -> None:
