@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from robustbench_rad.data.images import PhysicalImage
+    from robustbench_rad.masks import Box
     from robustbench_rad.plan import Plan
 
 Progress = Callable[[int, int], None]
@@ -38,6 +39,8 @@ class CaseRecord:
         labels: One per finding: 1, 0, or NaN for unknown.
         metadata: Declared metadata columns as text; "" where missing.
         anatomy: Mask file, or None.
+        lesion: Mask file of its lesions, or None.
+        boxes: Boxes around its lesions; empty: it has none; None: not said.
         index: Position inside ``files[0]`` for containers (NPZ), else 0.
         spacing_mm: Declared row and column spacing; None: what the file says.
     """
@@ -49,6 +52,8 @@ class CaseRecord:
     labels: tuple[float, ...]
     metadata: Mapping[str, str] = field(default_factory=dict)
     anatomy: Path | None = None
+    lesion: Path | None = None
+    boxes: tuple[Box, ...] | None = None
     index: int = 0
     spacing_mm: tuple[float, ...] | None = None
 
@@ -170,7 +175,7 @@ class CaseTable:
 
         Raises:
             ImageError: The image is unreadable, of another unit, or outside its declared range.
-            DataError: The mask does not fit the image.
+            DataError: A mask or a box does not fit the image.
             MissingExtraError: The format needs an optional package.
         """
         import torch
@@ -185,6 +190,7 @@ class CaseTable:
             stored_bits=image.stored_bits,
             spacing_mm=record.spacing_mm or image.spacing_mm,
             anatomy=self._anatomy(record, pixels, image),
+            lesion=_lesion(record, pixels, image),
             burned_in=image.burned_in,
             attributes=image.attributes,
         )
@@ -229,7 +235,7 @@ class CaseTable:
         return unreadable
 
     def fingerprint(self, record: CaseRecord) -> str:
-        """SHA-256 over the stored image and mask of a case."""
+        """SHA-256 over the stored image, mask and lesions of a case."""
         if record.case_id not in self._fingerprints:
             self._fingerprints[record.case_id] = self._fingerprint(record)
         return self._fingerprints[record.case_id]
@@ -239,11 +245,13 @@ class CaseTable:
 
         image = self.reader.fingerprint(record)
         mask = file_sha256(record.anatomy) if record.anatomy else ""
-        return hashlib.sha256(f"{image}{mask}".encode()).hexdigest()
+        lesion = f" lesion {file_sha256(record.lesion)}" if record.lesion else ""
+        boxes = "" if record.boxes is None else f" boxes {[astuple(box) for box in record.boxes]}"
+        return hashlib.sha256(f"{image}{mask}{lesion}{boxes}".encode()).hexdigest()
 
     @property
     def digest(self) -> str:
-        """SHA-256 over case ids, patients, labels, metadata, spacing, images and masks; folders do not count.
+        """SHA-256 over case ids, patients, labels, metadata, spacing, images, masks and lesions; folders do not count.
 
         Files not yet seen by :meth:`verify` are read.
         """
@@ -274,6 +282,19 @@ class CaseTable:
         return replace(self, records=kept, excluded=excluded)
 
 
+def _lesion(record: CaseRecord, pixels: Tensor, image: PhysicalImage) -> Tensor | None:
+    import torch
+
+    from robustbench_rad.masks import box_mask, load_mask
+
+    shape = tuple(pixels.shape[1:])
+    if record.lesion is not None:
+        return load_mask(record.lesion, shape)
+    if record.boxes is not None:
+        return box_mask(record.boxes, shape)
+    return None if image.lesion is None else torch.from_numpy(np.ascontiguousarray(image.lesion))[None]
+
+
 def read_cases(plan: Plan, *, volumes: bool = False) -> CaseTable:
     """Read the plan's labelled test set; images are decoded later, one at a time.
 
@@ -284,12 +305,14 @@ def read_cases(plan: Plan, *, volumes: bool = False) -> CaseTable:
     Raises:
         DataError: A manifest, a label or a file is not as declared.
     """
+    from robustbench_rad.data.boxes import with_boxes
     from robustbench_rad.data.sources import read_source
 
-    source = read_source(plan, volumes=volumes or len(plan.model.input.size) == 3)
+    volumes = volumes or len(plan.model.input.size) == 3
+    source = read_source(plan, volumes=volumes)
     table = CaseTable(
         findings=plan.model.names,
-        records=source.records,
+        records=with_boxes(source.records, plan, volumes=volumes),
         modality=plan.data.modality,
         reader=source.reader,
         excluded=source.excluded,

@@ -1,8 +1,10 @@
-"""Masks of the anatomy: read from a file, found as the hull of the body, brought to display geometry."""
+"""Masks of anatomy and lesions: read from a file or boxes, found as the hull of the body, brought to display geometry."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,52 @@ HALF, TOUCHED = (
 OTSU_BINS = 256
 
 Bools = npt.NDArray[np.bool_]
+BOX_SLACK_PX = 0.5  # annotation tools round
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Box:
+    """A rectangle in pixels of the stored image: ``x`` to the right and ``y`` down from its upper left corner."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+def box_mask(boxes: Iterable[Box], shape: tuple[int, ...]) -> Tensor:
+    """Mask of every pixel that a box touches.
+
+    Args:
+        boxes: The boxes; none gives an empty mask.
+        shape: ``(H, W)`` of the image.
+
+    Returns:
+        ``(1, H, W)`` boolean.
+
+    Raises:
+        DataError: The image is no plane, or a box reaches beyond it by more than half a pixel; names both.
+
+    >>> box_mask([Box(x=1, y=0, width=1.5, height=1)], (2, 4)).int().tolist()
+    [[[0, 1, 1, 0], [0, 0, 0, 0]]]
+    """
+    import torch
+
+    mask = torch.zeros((1, *shape), dtype=torch.bool)
+    for box in boxes:
+        if len(shape) != 2:
+            raise DataError(f"data.lesion.boxes: boxes are drawn on planes, got an image of {_size(shape)}")
+        height, width = shape
+        over = max(-box.x, -box.y, box.x + box.width - width, box.y + box.height - height)
+        if over > BOX_SLACK_PX:
+            raise DataError(
+                f"data.lesion.boxes: expected boxes inside the image, {width} wide and {height} high, got one at "
+                f"x = {box.x:g}, y = {box.y:g}, {box.width:g} wide and {box.height:g} high",
+                hint="Boxes are in pixels of the image as it is stored, not as the model is shown it.",
+            )
+        top, left = max(0, math.floor(box.y)), max(0, math.floor(box.x))
+        mask[0, top : math.ceil(box.y + box.height), left : math.ceil(box.x + box.width)] = True
+    return mask
 
 
 def load_mask(path: Path, shape: tuple[int, ...] | None = None) -> Tensor:

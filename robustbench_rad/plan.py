@@ -166,11 +166,19 @@ class AnatomySection(Section):
 
 
 class LesionSection(Section):
-    """[data.lesion]: where lesions are, optional."""
+    """[data.lesion]: where lesions are (masks or boxes), and how small they may be."""
 
     column: str | None = None
     boxes: str | None = None
     diameter_mm: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.column is not None and self.boxes is not None:
+            raise ValueError("declare column (masks) or boxes, not both")
+        if (self.column, self.boxes, self.diameter_mm) == (None, None, None):
+            raise ValueError("declare column (masks), boxes or diameter_mm")
+        return self
 
 
 class DataSection(Section):

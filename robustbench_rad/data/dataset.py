@@ -1,8 +1,8 @@
 """The user's own torch ``Dataset``, made by a factory that the plan names.
 
-An item is a dictionary with ``image`` and ``labels``, and optionally ``case``, ``patient``, ``metadata``, ``anatomy``
-and ``spacing_mm``; or a pair ``(image, labels)``. Reading the table goes through all items once, because labels are in
-them.
+An item is a dictionary with ``image`` and ``labels``, and optionally ``case``, ``patient``, ``metadata``, ``spacing_mm``
+and the masks ``anatomy`` and ``lesion``; or a pair ``(image, labels)``. Reading the table goes through all items once,
+because labels are in them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from robustbench_rad.errors import DataError, ImageError, suggestion
 from robustbench_rad.factories import call_factory
 from robustbench_rad.plan import Plan
 
-KEYS = ("image", "labels", "case", "patient", "metadata", "anatomy", "spacing_mm")
+KEYS = ("image", "labels", "case", "patient", "metadata", "anatomy", "lesion", "spacing_mm")
 Item = Mapping[str, Any]
 
 
@@ -46,19 +46,20 @@ class DatasetReader:
         item = _item(_dataset(self.factory, self.base), record.index)
         array = _plane(item["image"], record.reference, volumes=self.options.volumes)
         pixels, bits = physical_from_array(array, self.options, record.reference)
-        mask = item.get("anatomy")
         return PhysicalImage(
             pixels=pixels,
             unit=self.options.unit,
             stored_bits=bits,
-            anatomy=None if mask is None else _mask(mask, pixels.shape, record.reference),
+            anatomy=_mask(item, "anatomy", pixels.shape, record.reference),
+            lesion=_mask(item, "lesion", pixels.shape, record.reference),
         )
 
     def fingerprint(self, record: CaseRecord) -> str:
-        """SHA-256 over the pixels of image and mask."""
+        """SHA-256 over the pixels of image and masks."""
         image = self.read(record)
         mask = b"" if image.anatomy is None else image.anatomy.tobytes()
-        return hashlib.sha256(f"{image.pixels.shape}".encode() + image.pixels.tobytes() + mask).hexdigest()
+        lesion = b"" if image.lesion is None else b"lesion" + image.lesion.tobytes()
+        return hashlib.sha256(f"{image.pixels.shape}".encode() + image.pixels.tobytes() + mask + lesion).hexdigest()
 
 
 def read_dataset(plan: Plan, options: ReadOptions) -> Source:
@@ -67,6 +68,10 @@ def read_dataset(plan: Plan, options: ReadOptions) -> Source:
     Raises:
         DataError: The factory fails, the data set is empty, or an item is not as expected.
     """
+    if plan.data.lesion is not None and plan.data.lesion.column is not None:
+        raise DataError(
+            "data.lesion.column: a data set has no columns", hint="Give each item its mask under the key 'lesion'."
+        )
     text = plan.data.factory or ""
     dataset = _dataset(text, plan.base)
     reader = DatasetReader(factory=text, base=plan.base, options=options)
@@ -184,8 +189,10 @@ def _plane(given: Any, where: str, *, volumes: bool) -> npt.NDArray[Any]:  # noq
     return array
 
 
-def _mask(given: Any, shape: tuple[int, ...], where: str) -> npt.NDArray[np.bool_]:  # noqa: ANN401
-    mask = _plane(given, f"{where}, anatomy", volumes=len(shape) == 3) != 0
+def _mask(item: Item, name: str, shape: tuple[int, ...], where: str) -> npt.NDArray[np.bool_] | None:
+    if item.get(name) is None:
+        return None
+    mask = _plane(item[name], f"{where}, {name}", volumes=len(shape) == 3) != 0
     if mask.shape != shape:
-        raise DataError(f"{where}: expected a mask of the size of its image, {shape}, got {mask.shape}")
+        raise DataError(f"{where}, {name}: expected a mask of the size of its image, {shape}, got {mask.shape}")
     return np.asarray(mask)

@@ -40,6 +40,7 @@ class PhysicalImage:
         attributes: Whitelisted DICOM attributes as text.
         burned_in: The file says that it carries burned-in annotation.
         anatomy: Mask of the shape of ``pixels`` where the source brings one along.
+        lesion: Mask of the lesions, likewise.
     """
 
     pixels: Floats
@@ -49,6 +50,7 @@ class PhysicalImage:
     attributes: Mapping[str, str] = field(default_factory=dict)
     burned_in: bool = False
     anatomy: npt.NDArray[np.bool_] | None = None
+    lesion: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ def read_manifest(plan: Plan, *, volumes: bool) -> tuple[CaseRecord, ...]:
     _refuse_missing(table, images, [bool(entry) for entry in files], root, data.image)
     labels = label_rows(table, plan)
     metadata = metadata_rows(table, plan)
-    anatomy = mask_column(table, plan, root)
+    anatomy, lesion = mask_columns(table, plan, root)
     spacing = spacing_column(table, plan)
     return tuple(
         CaseRecord(
@@ -40,6 +40,7 @@ def read_manifest(plan: Plan, *, volumes: bool) -> tuple[CaseRecord, ...]:
             labels=labels[row],
             metadata=metadata[row],
             anatomy=anatomy[row],
+            lesion=lesion[row],
             spacing_mm=spacing[row],
         )
         for row in range(len(table))
@@ -106,16 +107,23 @@ def _files(root: Path, image: str, *, volumes: bool) -> tuple[Path, ...]:
     return ()
 
 
-def mask_column(table: TextTable, plan: Plan, root: Path) -> list[Path | None]:
-    """Mask file of every row; None where the cell is empty or no column is declared.
+def mask_columns(table: TextTable, plan: Plan, root: Path) -> tuple[list[Path | None], list[Path | None]]:
+    """Mask files of the anatomy and of the lesions of every row; None where a cell is empty or no column is declared.
 
     Raises:
         DataError: Lists the files that are missing.
     """
-    column = plan.data.anatomy.column if plan.data.anatomy else None
+    anatomy, lesion = plan.data.anatomy, plan.data.lesion
+    return (
+        _mask_column(table, anatomy.column if anatomy else None, root, what="anatomy mask"),
+        _mask_column(table, lesion.column if lesion else None, root, what="lesion mask"),
+    )
+
+
+def _mask_column(table: TextTable, column: str | None, root: Path, *, what: str) -> list[Path | None]:
     if column is None:
         return [None] * len(table)
-    cells = table.column(column, what="anatomy mask")
+    cells = table.column(column, what=what)
     masks = [root / cell if cell else None for cell in cells]
     found = [mask is None or os.path.isfile(mask) for mask in masks]
     _refuse_missing(table, cells, found, root, column)

@@ -1,7 +1,8 @@
 """NPZ archives in the MedMNIST layout: ``{split}_images`` and ``{split}_labels``, optionally ``{split}_patients``.
 
-Images are ``(N, H, W)`` or ``(N, H, W, 1)``, volumes ``(N, D, H, W)``; labels are ``(N, K)`` or ``(N,)``. Object arrays
-are never unpickled.
+Images are ``(N, H, W)`` or ``(N, H, W, 1)``, volumes ``(N, D, H, W)``; labels are ``(N, K)`` or ``(N,)``. Masks of the lesions
+are an array of the shape of the images, ``{split}_lesions`` with ``lesion = { column = "lesions" }``. Object arrays are never
+unpickled.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class NpzReader:
 
     split: str
     options: ReadOptions
+    lesion: str | None = None
 
     def read(self, record: CaseRecord) -> PhysicalImage:
         """Take one image.
@@ -38,30 +40,34 @@ class NpzReader:
         Raises:
             ImageError: Not of the declared unit or range.
         """
-        array = self._plane(record)
-        pixels, bits = physical_from_array(array, self.options, record.reference)
-        return PhysicalImage(pixels=pixels, unit=self.options.unit, stored_bits=bits)
+        pixels, bits = physical_from_array(self._plane(record), self.options, record.reference)
+        lesion = self._lesion(record)
+        return PhysicalImage(pixels=pixels, unit=self.options.unit, stored_bits=bits, lesion=lesion)
 
     def fingerprint(self, record: CaseRecord) -> str:
-        """SHA-256 over the case's stored pixels."""
-        array = self._plane(record)
-        return hashlib.sha256(f"{array.shape}{array.dtype.str}".encode() + array.tobytes()).hexdigest()
+        """SHA-256 over the case's stored pixels and lesions."""
+        array, lesion = self._plane(record), self._lesion(record)
+        mask = b"" if lesion is None else b"lesion" + lesion.tobytes()
+        return hashlib.sha256(f"{array.shape}{array.dtype.str}".encode() + array.tobytes() + mask).hexdigest()
 
-    def _plane(self, record: CaseRecord) -> npt.NDArray[Any]:
-        array: npt.NDArray[Any] = _images(record.files[0], self.split, self.options.volumes)[record.index]
+    def _plane(self, record: CaseRecord, name: str = "images") -> npt.NDArray[Any]:
+        array: npt.NDArray[Any] = _planes(record.files[0], f"{self.split}_{name}", self.options.volumes)[record.index]
         return array
 
+    def _lesion(self, record: CaseRecord) -> npt.NDArray[np.bool_] | None:
+        return None if self.lesion is None else np.asarray(self._plane(record, self.lesion) != 0)
 
-@lru_cache(maxsize=2)
-def _images(path: Path, split: str, volumes: bool) -> npt.NDArray[Any]:
-    images = _array(path, f"{split}_images")
+
+@lru_cache(maxsize=4)
+def _planes(path: Path, key: str, volumes: bool) -> npt.NDArray[Any]:
+    images = _array(path, key)
     dimensions = 4 if volumes else 3
     if images.ndim == dimensions + 1 and images.shape[-1] == 1:
         images = images[..., 0]
     if images.ndim != dimensions:
         expected = "(N, D, H, W)" if volumes else "(N, H, W) or (N, H, W, 1)"
         raise ImageError(
-            f"{path}: {split}_images: expected shape {expected}, got {images.shape}",
+            f"{path}: {key}: expected shape {expected}, got {images.shape}",
             hint="Colour is not supported; a model of volumes has three numbers in model.input.size.",
         )
     return images
@@ -105,7 +111,8 @@ def read_npz(plan: Plan, *, volumes: bool) -> tuple[CaseRecord, ...]:
     """
     path, split = plan.path(plan.data.manifest or ""), plan.data.split
     labels = _labels(_array(path, f"{split}_labels"), plan, f"{path}: {split}_labels")
-    count = len(_images(path, split, volumes))
+    images = _planes(path, f"{split}_images", volumes)
+    count = len(images)
     if count != len(labels) or count == 0:
         raise DataError(f"{path}: expected as many images as labels and at least one, got {count} and {len(labels)}")
     case_ids = [f"{split}-{row}" for row in range(count)]
@@ -114,6 +121,7 @@ def read_npz(plan: Plan, *, volumes: bool) -> tuple[CaseRecord, ...]:
         raise DataError(
             f"{path}: an NPZ archive has no metadata columns; data.metadata names {', '.join(plan.data.columns)}"
         )
+    _check_lesions(path, plan, images.shape, volumes=volumes)
     spacing = plan.data.spacing_mm
     if isinstance(spacing, str):
         raise DataError(f"data.spacing_mm: an NPZ archive has no columns; expected a number, got {spacing!r}")
@@ -129,6 +137,16 @@ def read_npz(plan: Plan, *, volumes: bool) -> tuple[CaseRecord, ...]:
         )
         for row in range(count)
     )
+
+
+def _check_lesions(path: Path, plan: Plan, shape: tuple[int, ...], *, volumes: bool) -> None:
+    """Refuse masks of the lesions that do not lie on the images."""
+    if plan.data.lesion is None or plan.data.lesion.column is None:
+        return
+    key = f"{plan.data.split}_{plan.data.lesion.column}"
+    given = _planes(path, key, volumes).shape
+    if given != shape:
+        raise DataError(f"{path}: {key}: expected masks of the shape of the images, {shape}, got {given}")
 
 
 def _patients(path: Path, split: str, case_ids: list[str]) -> list[str]:

@@ -30,9 +30,9 @@ def read_source(plan: Plan, *, volumes: bool) -> Source:
         case "npz":
             from robustbench_rad.data.npz import NpzReader, read_npz
 
-            return Source(
-                records=read_npz(plan, volumes=volumes), reader=NpzReader(split=plan.data.split, options=options)
-            )
+            lesion = plan.data.lesion.column if plan.data.lesion else None
+            reader = NpzReader(split=plan.data.split, options=options, lesion=lesion)
+            return Source(records=read_npz(plan, volumes=volumes), reader=reader)
         case "dicom":
             from robustbench_rad.data.dicom_folder import read_folder
 
