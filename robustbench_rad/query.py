@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from robustbench_rad.conditions import Weigh
 
 View = Callable[[Tensor], Tensor]
+MOST_PIXELS = 2**24  # seen through a view at a time: half a gigabyte of float64 copies
 
 
 @dataclass(kw_only=True)
@@ -34,7 +35,8 @@ class CountingQuery:
     Rows are sent to the model at most ``rows`` at a time. When a device runs out of memory the number is halved for the
     rest of the run and the same rows are asked again; the numbers do not change, because rows do not depend on each other.
 
-    A query made by :meth:`through` counts and halves together with the one it was made from.
+    A query made by :meth:`through` counts and halves together with the one it was made from; as its images may be far
+    larger than the model's input, it also sends no more of them at a time than 2^24 pixels.
     """
 
     def __init__(self, classifier: Classifier, *, rows: int = 256) -> None:
@@ -104,18 +106,26 @@ class CountingQuery:
         return margins, gradient
 
     def _by_rows(self, ask: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> tuple[Tensor, ...]:
-        if len(inputs[0]) <= self.rows:
+        most = self._most(inputs[0])
+        if len(inputs[0]) <= most:
             answer = self._try(ask, inputs)
             if answer is not None:
                 return answer
         parts: list[tuple[Tensor, ...]] = []
         start = 0
         while start < len(inputs[0]):
-            answer = self._try(ask, tuple(value[start : start + self.rows] for value in inputs))
+            most = self._most(inputs[0])
+            answer = self._try(ask, tuple(value[start : start + most] for value in inputs))
             if answer is not None:
                 start += len(answer[0])
                 parts.append(answer)
         return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+
+    def _most(self, images: Tensor) -> int:
+        """Rows of these images to send at a time."""
+        if self._shown is None or not len(images):
+            return self.rows
+        return max(1, min(self.rows, MOST_PIXELS // images[0].numel()))
 
     def _try(self, ask: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         """Ask once; on out-of-memory halve ``rows`` and answer None."""

@@ -74,7 +74,8 @@ class Grid:
         """
         low, high = self.limits
         level: Tensor = _Snapped.apply(stored.double() * self.highest)  # type: ignore[no-untyped-call]
-        return (low + level / self.highest * (high - low)).float()
+        highest = level.new_tensor(self.highest)  # on the device, where dividing by a number multiplies by its inverse
+        return (low + level / highest * (high - low)).float()
 
     def rounded(self, stored: Tensor) -> Tensor:
         """What the file holds of a stored image: the nearest grey levels, as float32 in [0, 1].

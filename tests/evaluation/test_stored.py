@@ -148,6 +148,26 @@ def test_a_query_through_a_view_counts_and_halves_with_its_parent(lab):
     assert query.forwards == 9
 
 
+def test_large_images_are_seen_few_at_a_time(lab, monkeypatch):
+    asked = []
+
+    class Asked(lab.Mean):
+        def forward(self, x):
+            asked.append(len(x))
+            return super().forward(x)
+
+    monkeypatch.setattr("robustbench_rad.query.MOST_PIXELS", 3 * 12 * 12)
+    bench = lab.evaluator(FILM, module=Asked())
+    batch = stored(replace(bench, batch_size=8), lab.films(7))
+    query = bench.query.through(stored_view(batch, bench.classifier))
+    margins = query.margins(batch.images)
+    assert asked == [3, 3, 1]
+    assert torch.equal(bench.query.margins(bench.display_batch(lab.films(7)).images), margins)
+    assert asked == [3, 3, 1, 7]  # images of the model's own size are not held back
+    query.margins(torch.zeros(2, 1, 300, 300))
+    assert asked[4:] == [1, 1]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Brighter(Condition):
     """Adds ten grey levels in stored space; margins by its own query, or images for the pass to score."""
