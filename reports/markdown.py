@@ -14,8 +14,8 @@ from robustbench_rad.reports._certify import (
     certify_rows,
     certify_words,
 )
-from robustbench_rad.reports._format import amount, count, harm, interval, number, percent, plain, points
-from robustbench_rad.result import AuditResult, Certifiable, Criterion, Domain, Regression, Verdict
+from robustbench_rad.reports._format import amount, cell, count, harm, interval, number, percent, plain, points
+from robustbench_rad.result import DEFENCES, AuditResult, Certifiable, Criterion, Domain, Regression, Table, Verdict
 
 _SPECIAL = re.compile(r"([\\`*_\[\]#|~$!^])")
 _LINKS = re.compile(r"(?i)(:)(?=//)|(?<=www)(\.)")
@@ -136,6 +136,8 @@ def _sections(result: AuditResult) -> list[tuple[str, str]]:
     sections = [("Findings: clean performance", _findings(result))]
     if result.regression is not None:
         sections.insert(0, ("Against the baseline", _regression(result.regression)))
+    if gains := [shown for shown in result.tables if shown.check == DEFENCES]:
+        sections.append((gains[0].title, _gains(gains)))
     for domain in Domain:
         criteria = [criterion for criterion in result.criteria if criterion.domain is domain]
         if criteria:
@@ -171,6 +173,12 @@ def _regression(regression: Regression) -> str:
     header = ("Verdict", "Check", "Finding", "Quantity, worst level", "Baseline", "Now", "Loss", "Why")
     left = "".join(f"\n- not compared: {escape(text, 200)}" for text in regression.not_compared)
     return table(header, rows) + ("\n" + left if left else "")
+
+
+def _gains(tables: Sequence[Table]) -> str:
+    """What the defences gain, all domains in one table."""
+    rows = [[escape(cell(value), 300) for value in row] for shown in tables for row in shown.rows]
+    return f"{table(tables[0].columns, rows)}\n\n{escape(tables[0].note, 800)}"
 
 
 def _findings(result: AuditResult) -> str:

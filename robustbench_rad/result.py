@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 NOT_RUN = "not run"
 """Quantity of the criterion that stands for a check which did not run at all."""
 
+DEFENCES = "model.defences"
+"""Check of the tables that set a defended model beside the same model without its defences."""
+
 SCHEMA_VERSION = "1.0"
 
 

@@ -16,11 +16,12 @@ import numpy as np
 
 from robustbench_rad.checks.comparisons import try_interval
 from robustbench_rad.checks.metrics import NAMES
+from robustbench_rad.defences.sections import approximate
 from robustbench_rad.errors import StatisticsError
 from robustbench_rad.judging import FILE, FinishedRun
 from robustbench_rad.regression_contrasts import RISES, Contrast, Runs, clean, conditions
 from robustbench_rad.regression_loss import BEFORE, NOW, Sample, discordant, loss, metric
-from robustbench_rad.result import AuditResult, Domain, Interval, Table
+from robustbench_rad.result import DEFENCES, AuditResult, Domain, Interval, Table
 from robustbench_rad.seeds import derive_seed
 from robustbench_rad.statistics.estimate import Estimate
 from robustbench_rad.statistics.multiplicity import joint_confidence
@@ -28,7 +29,6 @@ from robustbench_rad.statistics.multiplicity import joint_confidence
 UNDEFENDED = "undefended"
 """Folder of the run without defences, inside the run folder of the defended model."""
 
-CHECK = "model.defences"
 TITLE = "With and without the defences"
 COLUMNS = ["check", "finding", "metric", "level", "without", "with", "gain", "lower", "upper", "what it rests on"]
 CONFIDENCE = 0.95
@@ -65,15 +65,20 @@ def gains(defended: FinishedRun, undefended: FinishedRun) -> list[Table]:
     runs = Runs.of(defended, undefended)
     found = [contrast for look in (clean, conditions) for contrast in look(runs).contrasts]
     contrasts = [contrast for contrast in found if contrast.check != RISES]
-    confidence = _joint(contrasts, derive_seed(defended.record.plan.seed, CHECK) % 2**32)
+    confidence = _joint(contrasts, derive_seed(defended.record.plan.seed, DEFENCES) % 2**32)
     note = (
         "Gain: with minus without, case by case; above 0 the defences help, below 0 they cost. "
         f"Its limits hold together for all {len(contrasts)} rows of these tables (max-T, {CONFIDENCE:.0%}); those of one "
         f"model are its own. Attacks search each model anew, and go through the defences. {runs.pairing.capitalize()}."
     )
+    if through := approximate(defended.record.plan.model.defences):
+        note += (
+            f" Gradients pass straight through {', '.join(through)}, which is an approximation: what is gained under "
+            "gradient attacks is an upper estimate until gradient-free attacks agree."
+        )
     rows = {domain: [_row(c, confidence) for c in contrasts if c.domain is domain] for domain in Domain}
     return [
-        Table(check=CHECK, domain=domain, title=TITLE, columns=COLUMNS, rows=members, note=note)
+        Table(check=DEFENCES, domain=domain, title=TITLE, columns=COLUMNS, rows=members, note=note)
         for domain, members in rows.items()
         if members
     ]

@@ -153,6 +153,11 @@ def check_axes(defences: Sequence[AnyDefence], size: Sequence[int]) -> None:
             )
 
 
+def approximate(defences: Sequence[DefenceSection]) -> list[str]:
+    """Kinds that have no gradient of their own and are passed straight through."""
+    return [defence.kind for defence in defences if isinstance(defence, QuantisationSection | JpegSection)]
+
+
 def passes(defences: Sequence[DefenceSection]) -> int:
     """Passes of the network for one image of the defended model."""
     return math.prod(defence.views for defence in defences)

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from robustbench_rad.audit import prepare, run_audit
-from robustbench_rad.defences.comparison import CHECK, COLUMNS, UNDEFENDED, beside
+from robustbench_rad.defences.comparison import COLUMNS, UNDEFENDED, beside
+from robustbench_rad.errors import RunFolderError
 from robustbench_rad.judging import FinishedRun
 from robustbench_rad.plan import read_plan
 from robustbench_rad.reports.html import render_html
 from robustbench_rad.reports.markdown import render_markdown
-from robustbench_rad.result import Domain
+from robustbench_rad.result import DEFENCES, Domain
 from robustbench_rad.runs import SALT_FILE
 
 COARSE = '[[model.defences]]\nkind = "quantisation"\nbits = 2\n\n[data]'
@@ -30,13 +31,13 @@ def audited(workshop, edit):
 
 
 def rows(result):
-    tables = [table for table in result.tables if table.check == CHECK]
+    tables = [table for table in result.tables if table.check == DEFENCES]
     return [dict(zip(COLUMNS, row, strict=True)) for table in tables for row in table.rows]
 
 
 def test_every_metric_is_shown_with_and_without_at_every_level(audited):
     result = audited().result
-    assert {table.domain for table in result.tables if table.check == CHECK} == {
+    assert {table.domain for table in result.tables if table.check == DEFENCES} == {
         Domain.CLEAN,
         Domain.ADVERSARIAL,
         Domain.ACQUISITION_SHIFT,
@@ -75,7 +76,7 @@ def test_the_run_without_defences_is_the_audit_of_the_plan_without_them(audited,
     assert inside.scores.columns.keys() == apart.scores.columns.keys()
     for column, margins in inside.scores.columns.items():
         np.testing.assert_array_equal(margins, apart.scores.columns[column])
-    assert not any(table.check == CHECK for table in bare.result.tables)
+    assert not any(table.check == DEFENCES for table in bare.result.tables)
 
 
 def test_a_model_of_the_mean_gains_nothing_from_rounding_that_does_not_matter(audited):
@@ -126,11 +127,10 @@ def test_the_reports_hold_the_comparison(audited):
     for page in (render_html(result), render_markdown(result)):
         assert "With and without the defences" in page
         assert "quantisation to 2 bits" in page
+        assert "Gradients pass straight through quantisation" in page
 
 
 def test_another_defence_is_another_run(audited, edit):
-    from robustbench_rad.errors import RunFolderError
-
     audited()
     edit("bits = 2", "bits = 3")
     with pytest.raises(RunFolderError, match="another plan"):
