@@ -210,3 +210,15 @@ def test_a_lost_chunk_is_refused(workshop, finished):
 def test_a_profile_with_an_unknown_option_is_refused(workshop, finished):
     with pytest.raises(PlanError, match="unknown option 'stepz'"):
         FinishedRun.read(workshop / "run").judge(profile(workshop, ("steps = 4", "stepz = 4")))
+
+
+def test_all_checks_can_be_judged_together_without_measuring_again(workshop, finished):
+    together = profile(workshop, ("version =", 'multiplicity = "audit"\nversion ='))
+    result = FinishedRun.read(workshop / "run").judge(together)
+    assert result.provenance.policy_sha256 != finished.provenance.policy_sha256
+    assert any("judges all checks together" in notice for notice in result.notices)
+    pairs = [
+        (a.harm, b.harm) for a, b in zip(result.criteria, finished.criteria, strict=True) if a.harm.upper is not None
+    ]
+    assert all(a.upper >= b.upper - 1e-12 and a.confidence >= b.confidence for a, b in pairs)
+    assert any(a.upper > b.upper for a, b in pairs)
