@@ -195,3 +195,23 @@ def look(front: Front, planes: Tensor, *, gradient: bool = True) -> tuple[Tensor
     inside = within(size, own["radii"], threat)
     own["by_level"] = torch.where(inside, torch.minimum(own["by_level"], known[:, None]), own["by_level"])
     return health, slope
+
+
+def tighten(front: Front, low: Tensor, passes: int) -> None:
+    """Clip the smallest wrong change to ever smaller radii, by bisection with forward passes alone.
+
+    Args:
+        front: Its threat is an L-infinity ball; rows without a wrong change stay as they are.
+        low: ``(L,)`` radii below which nothing is looked for.
+        passes: How often to ask.
+    """
+    own, threat = front.own, front.threat
+    grey_levels = float(2**threat.bits - 1)
+    low = (low * grey_levels).floor()
+    for _ in range(passes):
+        high = (own["smallest"] * grey_levels).round()
+        middle = torch.where(high.isfinite(), ((low + high) / 2).floor(), 0.0)
+        radius = (middle / grey_levels).reshape(threat.radii().shape)
+        change = own["nearest"] - threat.centre
+        health, _ = look(front, threat.centre + torch.minimum(torch.maximum(change, -radius), radius), gradient=False)
+        low = torch.where(front.live.targets.wrong(health), low, torch.maximum(low, middle))
