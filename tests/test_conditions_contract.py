@@ -80,6 +80,7 @@ ROWS = (
     Row(id="attack.apgd-l2", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
     Row(id="attack.apgd-linf", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
     Row(id="attack.fgsm", batch=display, options={"epsilon": ["1/255", "2/255"]}),
+    Row(id="attack.momentum-linf", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 10}),
     Row(id="attack.pgd-linf", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
     Row(id="attack.pgd-l2", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
     Row(id="attack.minimal-norm", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 4}),
