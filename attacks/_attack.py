@@ -111,6 +111,11 @@ class Attack(Condition):
         """Forward-equivalents per target and level when nothing flips (a backward counts two)."""
         raise NotImplementedError
 
+    @property
+    def planes_at_once(self) -> int:
+        """Planes of one target that the search holds at once; decides how many targets a chunk has, and no result."""
+        return 1
+
     def passes(self, findings: int) -> float:
         """Forward-equivalents per case when nothing flips: an upper bound."""
         return float(findings * (3 + len(self.levels) * self.passes_per_level))
@@ -215,7 +220,7 @@ class Climb:
             self._chunk(targets.select(index))
 
     def _rows(self) -> int:
-        pixels = self.batch.images[:1].numel()
+        pixels = self.batch.images[:1].numel() * max(member.planes_at_once for member in self.attack.members)
         return max(1, min(self.max_rows, MAX_ROW_PIXELS // max(1, pixels)))
 
     def _clean_health(self, targets: Targets) -> Tensor:
