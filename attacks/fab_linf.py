@@ -19,7 +19,7 @@ OVERSHOOT = 1.05  # η
 MOST_BIAS = 0.1  # α_max
 BACKWARD = 0.9  # β
 TINY = 1e-12
-TIGHTENING = 8  # forward passes at the end
+TIGHTENING = 6  # forward passes at the end
 SEARCHED = 0.1  # share of the size of the best change that they search
 
 
@@ -48,7 +48,7 @@ class FabLinf(MinimalAttack, LinfAttack):
         steps: Planes scored.
 
     >>> FabLinf.from_options({"epsilon": "4/255", "steps": 50}).passes(findings=1)
-    162.0
+    160.0
     """
 
     steps: int = 50
