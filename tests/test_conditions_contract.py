@@ -84,6 +84,7 @@ ROWS = (
     Row(id="attack.pgd-linf", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
     Row(id="attack.pgd-l2", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
     Row(id="attack.minimal-norm", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 4}),
+    Row(id="attack.noise", batch=display, options={"epsilon": ["1/255", "2/255"], "draws": 6}),
     Row(id="attack.square-linf", batch=display, options={"epsilon": ["1/255", "2/255"], "queries": 12}),
     Row(id="attack.fab-linf", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 4}),
     Row(id="saliency.parameter-randomisation", batch=display, options={"seeds": 1, "references": 3}),

@@ -9,9 +9,13 @@ import torch
 from robustbench_rad.attacks import _attack
 from robustbench_rad.attacks._attack import Climb
 from robustbench_rad.attacks._threat import stored
+from robustbench_rad.attacks.noise import Noise
 from robustbench_rad.attacks.square_linf import SquareLinf
 
-ATTACKS = {"square": SquareLinf.from_options({"epsilon": ["2/255", "8/255"], "queries": 22, "candidates": 4})}
+ATTACKS = {
+    "noise": Noise.from_options({"epsilon": ["2/255", "8/255"], "draws": 11, "candidates": 4}),
+    "square": SquareLinf.from_options({"epsilon": ["2/255", "8/255"], "queries": 22, "candidates": 4}),
+}
 
 
 @pytest.fixture(params=list(ATTACKS))
