@@ -55,6 +55,8 @@ class Attack(Condition):
     threat: ClassVar[type[Threat]] = Anything
     nested: ClassVar[bool] = True
     """Whether a larger level contains a smaller one; if not, each level begins anew."""
+    flips_linear: ClassVar[float] = 0.0
+    """Share of the calls of a linear model that can be flipped which the search must flip; 1: it follows the gradient."""
     notes: ClassVar[tuple[str, ...]] = ()
     """Measurements of the best plane that the search puts into :attr:`Front.notes`."""
 
@@ -102,6 +104,11 @@ class Attack(Condition):
         """Attacks that each climb the ladder on their own, cheap before dear; the worst of them counts."""
         return (self,)
 
+    @property
+    def winner(self) -> str:
+        """Name of the measurement of which member was the worst, ``winner of`` and their names; "" without one."""
+        return ""
+
     def oracle(self, query: ModelQuery, batch: Batch) -> Oracle:
         """The model as the searches see it: rounded to the file's bit depth, rounding passed straight through."""
         return Oracle(query=query, bits=batch.stored_bits)
@@ -119,6 +126,12 @@ class Attack(Condition):
     def passes(self, findings: int) -> float:
         """Forward-equivalents per case when nothing flips: an upper bound."""
         return float(findings * (3 + len(self.levels) * self.passes_per_level))
+
+    def self_test(self) -> str:
+        """Solve a planted linear model with these options: the positive control, see :mod:`._sentinel`."""
+        from robustbench_rad.attacks._sentinel import solve  # which makes attacks of its own
+
+        return solve(self)
 
     def reach(self, level: Level, batch: Batch) -> Tensor:
         """Size ``(N,)`` of the threat in the unit of its norm; 0 where it is less than a file can hold.
@@ -207,6 +220,7 @@ class Climb:
                 labels=batch.labels,
                 usable=radii > 0,
                 reasons=reasons,
+                also=(*attack.notes, *([attack.winner] if attack.winner else [])),
             ),
             compact_every=1 if batch.device.type == "cpu" else ACCELERATOR_COMPACTS_EVERY,
         )
@@ -234,11 +248,11 @@ class Climb:
         start.notes = {name: torch.full_like(clean, torch.nan) for name in self.attack.notes}
         record.zero_gradient[where] = start.blind.float()
         record.flipped_by_rounding[where] = (correct & start.wrong()).float()
-        worst = Worst.of(targets, clean, len(record.levels), self.attack.notes)
+        worst = Worst.of(start, clean, len(record.levels))
         members = self.attack.members
         for place, member in enumerate(members):
             self._ladder(member, start if len(members) == 1 else start.copy(), correct, worst, place)
-        worst.write(record, where, nested=self.attack.nested)
+        worst.write(record, where, self.attack)
 
     def _ladder(self, member: Attack, progress: Progress, correct: Tensor, worst: Worst, place: int) -> None:
         targets, record = worst.targets, self.record
@@ -289,6 +303,7 @@ class Worst:
     Attributes:
         targets: The targets.
         health: ``(L, R)`` lowest health.
+        stored: ``(R,)`` health of the stored originals.
         winner: ``(L, R)`` place of the first member that reached it; NaN where no plane was worse than the original.
         steps: ``(L, R)`` planes that the member which flipped had scored at the level until the flip; NaN without one.
         non_finite: ``(L, R)`` whether any margin so far was not finite.
@@ -297,48 +312,50 @@ class Worst:
 
     targets: Targets
     health: Tensor
+    stored: Tensor
     winner: Tensor
     steps: Tensor
     non_finite: Tensor
     notes: dict[str, Tensor]
 
     @classmethod
-    def of(cls, targets: Targets, clean: Tensor, levels: int, notes: Sequence[str]) -> Worst:
-        """Nothing found yet."""
+    def of(cls, start: Progress, clean: Tensor, levels: int) -> Worst:
+        """Nothing found yet but the stored originals, and the originals before rounding ``(R,)``."""
         health = clean.repeat(levels, 1)
         nothing = torch.full_like(health, torch.nan)
         return cls(
-            targets=targets,
+            targets=start.targets,
             health=health,
+            stored=start.health,
             winner=nothing,
             steps=nothing.clone(),
             non_finite=torch.zeros_like(health, dtype=torch.bool),
-            notes={name: nothing.clone() for name in notes},
+            notes={name: nothing.clone() for name in start.notes},
         )
 
     def take(self, number: int, place: int, health: Tensor, progress: Progress) -> None:
         """What the member at ``place`` has reached ``(R,)`` at a level."""
         better = health < self.health[number]
         self.health[number] = torch.where(better, health, self.health[number])
-        self.winner[number] = torch.where(better, float(place), self.winner[number])
+        self.winner[number] = torch.where(better & (health < self.stored), float(place), self.winner[number])
         self.steps[number] = torch.where(self.steps[number].isnan(), progress.steps_to_flip, self.steps[number])
         self.non_finite[number] |= progress.non_finite
         for name, values in progress.notes.items():
             self.notes[name][number] = torch.where(better, values, self.notes[name][number])
 
-    def write(self, record: Record, where: tuple[Tensor, Tensor], *, nested: bool) -> None:
+    def write(self, record: Record, where: tuple[Tensor, Tensor], attack: Attack) -> None:
         """Hand over to the record; a flip is counted at the mildest level only if larger levels contain smaller ones."""
         wrong = torch.stack([self.targets.wrong(health) for health in self.health])
         for number, health in enumerate(self.health):
-            before = nested and number > 0
+            before = attack.nested and number > 0
             steps = torch.where(wrong[number - 1], torch.nan, self.steps[number]) if before else self.steps[number]
             record.steps_to_flip[number][where] = steps
             unsure = self.non_finite[number] & ~wrong[number]  # robust only as far as the model could be asked
             record.margins[number][where] = torch.where(unsure, torch.nan, health * self.targets.side)
             for name, values in self.notes.items():
                 record.note(name, number, where, values[number])
-            if "winner" in record.extra:
-                record.note("winner", number, where, self.winner[number])
+            if attack.winner:
+                record.note(attack.winner, number, where, self.winner[number])
         record.non_finite_margin[where] = self.non_finite.any(0).float()
 
 
