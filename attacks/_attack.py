@@ -16,7 +16,7 @@ searches (:meth:`Attack.search`) and what that costs (:attr:`Attack.passes_per_l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -248,7 +248,7 @@ class Climb:
         start.notes = {name: torch.full_like(clean, torch.nan) for name in self.attack.notes}
         record.zero_gradient[where] = start.blind.float()
         record.flipped_by_rounding[where] = (correct & start.wrong()).float()
-        worst = Worst.of(start, clean, len(record.levels))
+        worst = Worst.of(targets, start, clean, len(record.levels))
         members = self.attack.members
         for place, member in enumerate(members):
             self._ladder(member, start if len(members) == 1 else start.copy(), correct, worst, place)
@@ -319,14 +319,14 @@ class Worst:
     notes: dict[str, Tensor]
 
     @classmethod
-    def of(cls, start: Progress, clean: Tensor, levels: int) -> Worst:
+    def of(cls, targets: Targets, start: Progress, clean: Tensor, levels: int) -> Worst:
         """Nothing found yet but the stored originals, and the originals before rounding ``(R,)``."""
         health = clean.repeat(levels, 1)
         nothing = torch.full_like(health, torch.nan)
         return cls(
-            targets=start.targets,
+            targets=targets,
             health=health,
-            stored=start.health,
+            stored=start.health.clone(),
             winner=nothing,
             steps=nothing.clone(),
             non_finite=torch.zeros_like(health, dtype=torch.bool),

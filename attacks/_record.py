@@ -24,6 +24,7 @@ class Record:
         labels: ``(N, K)`` labels, NaN where unknown.
         usable: ``(L, N)`` whether a level has meaning for a case: it is not less than a grey level, the mask leaves pixels.
         reasons: L reasons why it has none for some.
+        also: Names of more measurements by level; they are there even if no case has one.
         margins: ``(L, N, K)`` worst margins; NaN where the label is unknown.
         steps_to_flip: ``(L, N, K)`` planes scored at a level until the flip; NaN without one.
         zero_gradient: ``(N, K)`` 1 where the gradient at the original was exactly zero or not a number.
@@ -38,6 +39,7 @@ class Record:
     labels: Tensor
     usable: Tensor
     reasons: Sequence[str]
+    also: Sequence[str] = ()
     margins: Tensor = field(init=False)
     steps_to_flip: Tensor = field(init=False)
     zero_gradient: Tensor = field(init=False)
@@ -53,6 +55,7 @@ class Record:
         object.__setattr__(self, "steps_to_flip", nothing.repeat(len(self.levels), 1, 1))
         for name in ALWAYS:
             object.__setattr__(self, name, nothing.clone())
+        self.extra.update({name: torch.full_like(self.margins, torch.nan) for name in self.also})
 
     def note(self, quantity: str, number: int, where: tuple[Tensor, Tensor], values: Tensor) -> None:
         """Keep a measurement of one level for the pairs of case and finding at ``where``."""
