@@ -1,18 +1,21 @@
 """An audit of a defended model says what the defences gain, from the same cases, attacks and levels without them."""
 
+import json
 import re
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from robustbench_rad.audit import prepare, run_audit
+from robustbench_rad.cli import app
 from robustbench_rad.defences.comparison import COLUMNS, UNDEFENDED, beside
 from robustbench_rad.errors import RunFolderError
 from robustbench_rad.judging import FinishedRun
 from robustbench_rad.plan import read_plan
 from robustbench_rad.reports.html import render_html
 from robustbench_rad.reports.markdown import render_markdown
-from robustbench_rad.result import DEFENCES, Domain
+from robustbench_rad.result import DEFENCES, AuditResult, Domain
 from robustbench_rad.runs import SALT_FILE
 
 COARSE = '[[model.defences]]\nkind = "quantisation"\nbits = 2\n\n[data]'
@@ -107,6 +110,22 @@ def test_the_comparison_can_be_declined(audited, workshop, edit):
     assert not rows(audit.result)
     assert not (workshop / "run" / UNDEFENDED).exists()
     assert audit.result.notices[0].startswith("The model is audited behind its defences")
+
+
+def test_the_gate_shows_it_for_a_finished_run(audited):
+    audit = audited()
+    said = CliRunner().invoke(app, ["gate", "--result", str(audit.folder), "--json"])
+    shown = AuditResult.model_validate(json.loads(said.stdout)["result"])
+    assert rows(shown) == rows(audit.result)
+
+
+def test_the_preflight_warns_of_noise_that_is_drawn_anew_when_deployed(audited):
+    result = audited('[[model.defences]]\nkind = "noise"\nsd = 0.02\ndraws = 2\n\n[data]').result
+    items = {item.name: item for item in result.preflight}
+    assert "one image costs 2 passes" in items["defences"].detail
+    assert items["noise of a defence"].status == "warning"
+    assert items["determinism"].status == "ok"
+    assert items["independence"].status == "ok"
 
 
 def test_the_price_counts_every_view_and_the_run_without(workshop, edit):
