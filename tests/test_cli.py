@@ -134,7 +134,7 @@ BAD = {
     "wrong value": (('head = "single-logit"', 'head = "sigmod"'), ["audit", "plan.toml"], r"head.*'sigmod'"),
     "missing manifest": (('"cases.csv"', '"gone.csv"'), ["audit", "plan.toml"], r"gone\.csv"),
     "wrong column": (('bright = "label"', 'bright = "lable"'), ["audit", "plan.toml"], r"lable.*\n?.*label"),
-    "unknown check": (("[run]", '[checks]\n"attack.pgd" = true\n[run]'), ["audit", "plan.toml"], r"attack\.pgd-linf"),
+    "unknown check": (("[run]", '[checks]\n"attack.pgdlinf" = true\n[run]'), ["audit", "plan.toml"], r"attack\.pgd-linf"),
     "unknown option": (
         ("[run]", '[checks."attack.pgd-linf"]\nstep = 3\n[run]'),
         ["audit", "plan.toml"],
