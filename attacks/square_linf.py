@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import reduce
 from itertools import accumulate
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from robustbench_rad.attacks._linf import LinfAttack
 from robustbench_rad.attacks._search import Front, replace_rows
 from robustbench_rad.attacks._threat import LinfBall
+from robustbench_rad.attacks._windows import boxes, round_sizes, window_sides, windows
 from robustbench_rad.conditions import Level
 from robustbench_rad.registry import register
 
@@ -50,6 +51,8 @@ class SquareLinf(LinfAttack):
     >>> SquareLinf.from_options({"epsilon": "1/255", "queries": 500}).passes(findings=1)
     503.0
     """
+
+    flips_linear: ClassVar[float] = 0.5
 
     queries: int = 500
     candidates: int = 4
@@ -92,16 +95,6 @@ class SquareLinf(LinfAttack):
         front.compact()
 
 
-def round_sizes(queries: int, candidates: int) -> tuple[int, ...]:
-    """Queries of each round: ``candidates`` of them, fewer in the last.
-
-    >>> round_sizes(10, 4)
-    (4, 4, 2)
-    """
-    whole, rest = divmod(queries, candidates)
-    return (candidates,) * whole + ((rest,) if rest else ())
-
-
 def window_share(first: float, asked: int, queries: int) -> float:
     """Share of the pixels a window has after ``asked`` of ``queries`` queries.
 
@@ -110,29 +103,6 @@ def window_share(first: float, asked: int, queries: int) -> float:
     """
     published = asked * PUBLISHED_QUERIES / queries
     return float(first / 2 ** sum(published > limit for limit in HALVED_AFTER))
-
-
-def window_sides(share: float, extents: Tensor) -> Tensor:
-    """Sides of the windows that hold a share of boxes, as near to a cube as the boxes allow.
-
-    Args:
-        share: Of the pixels of the box, in (0, 1].
-        extents: ``(L, d)`` sides of the boxes in pixels.
-
-    Returns:
-        ``(L, d)`` int64, from 1 to the side of the box.
-
-    >>> window_sides(0.5, torch.tensor([[8, 8], [2, 32], [32, 2]])).tolist()
-    [[6, 6], [2, 16], [16, 2]]
-    """
-    ordered, place = extents.double().sort(dim=1)
-    pixels, sides = share * ordered.prod(1), []
-    for axis in range(extents.shape[1]):
-        side = torch.minimum(pixels.pow(1 / (extents.shape[1] - axis)), ordered[:, axis])
-        sides.append(side)
-        pixels = pixels / side
-    whole = torch.stack(sides, 1).round().clamp(min=1).long()
-    return torch.empty_like(whole).scatter_(1, place, whole)
 
 
 def begin_at_stripes(front: Front, count: int) -> None:
@@ -152,20 +122,6 @@ def begin_at_stripes(front: Front, count: int) -> None:
     _keep_best(front, planes)
 
 
-def boxes(planes: Tensor, allowed: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The boxes around the pixels that may be touched: first pixel and extent ``(L, d)``, int64; all of it for None."""
-    sizes = planes.shape[2:]
-    if allowed is None:
-        whole = torch.tensor(sizes, device=planes.device).expand(len(planes), -1)
-        return torch.zeros_like(whole), whole
-    first, extents = [], []
-    for axis, size in enumerate(sizes):
-        used = allowed.movedim(axis + 2, 1).flatten(2).any(2).int()
-        first.append(used.argmax(1))
-        extents.append(size - used.flip(1).argmax(1) - first[-1])
-    return torch.stack(first, 1), torch.stack(extents, 1)
-
-
 def try_windows(front: Front, draws: Tensor, share: float) -> None:
     """Set one window per draw to an edge of the ball, and keep the best plane if it is better than the present one.
 
@@ -176,25 +132,13 @@ def try_windows(front: Front, draws: Tensor, share: float) -> None:
     """
     own = front.own
     planes, low, high = (own[name][:, None] for name in ("planes", "low", "high"))
-    window = windows(draws[..., :-1], window_sides(share, own["extents"]), own, planes.shape[3:])
+    window = windows(
+        draws[..., :-1], window_sides(share, own["extents"]), own["first"], own["extents"], planes.shape[3:]
+    )
     rises, falls = ((window & side).flatten(2).any(2) for side in (planes < high, planes > low))
     up = torch.where(draws[..., -1] > 0, rises, ~falls)
     edge = torch.where(up.reshape(*up.shape, *[1] * (planes.ndim - 2)), high, low)
     _keep_best(front, torch.where(window, edge, planes))
-
-
-def windows(draws: Tensor, sides: Tensor, own: dict[str, Tensor], sizes: torch.Size) -> Tensor:
-    """Boolean windows ``(L, M, 1, ...)`` of the given sides ``(L, d)``, at places drawn ``(L, M, d)`` in [-1, 1]."""
-    free = (own["extents"] - sides)[:, None]
-    start = own["first"][:, None] + torch.minimum(((draws + 1) / 2 * (free + 1)).floor().long(), free)
-    spans = []
-    for axis, size in enumerate(sizes):
-        place = torch.arange(size, device=draws.device) - start[..., axis, None]
-        span = (place >= 0) & (place < sides[:, axis, None, None])
-        shape = [1] * len(sizes)
-        shape[axis] = size
-        spans.append(span.reshape(*span.shape[:2], 1, *shape))
-    return reduce(torch.logical_and, spans)
 
 
 def _keep_best(front: Front, candidates: Tensor) -> None:

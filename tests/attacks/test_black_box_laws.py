@@ -10,9 +10,11 @@ from robustbench_rad.attacks import _attack
 from robustbench_rad.attacks._attack import Climb
 from robustbench_rad.attacks._threat import stored
 from robustbench_rad.attacks.noise import Noise
+from robustbench_rad.attacks.one_pixel import FewPixelEvolution
 from robustbench_rad.attacks.square_linf import SquareLinf
 
 ATTACKS = {
+    "few-pixel": FewPixelEvolution.from_options({"levels": [1, 3], "evaluations": 22, "population": 8}),
     "noise": Noise.from_options({"epsilon": ["2/255", "8/255"], "draws": 11, "candidates": 4}),
     "square": SquareLinf.from_options({"epsilon": ["2/255", "8/255"], "queries": 22, "candidates": 4}),
 }

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from robustbench_rad.attacks._units import ladder
+from robustbench_rad.attacks._windows import boxes, window_sides, windows
 from robustbench_rad.attacks.fgsm import Fgsm
-from robustbench_rad.attacks.square_linf import SquareLinf, boxes, window_share, window_sides, windows
+from robustbench_rad.attacks.square_linf import SquareLinf, window_share
 from robustbench_rad.errors import PlanError
 
 LADDER = ("1/255", "2/255", "4/255")
@@ -63,8 +64,8 @@ def test_windows_fit_and_have_their_share_of_the_pixels(shape, share):
 def test_windows_reach_every_row_and_column_alike(shape, side):
     dims = len(shape)
     draws = torch.rand(1, 4000, dims, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    own = {"first": torch.zeros(1, dims, dtype=torch.int64), "extents": torch.tensor([shape])}
-    found = windows(draws, torch.full((1, dims), side), own, torch.Size(shape))[0, :, 0]
+    first, extents = torch.zeros(1, dims, dtype=torch.int64), torch.tensor([shape])
+    found = windows(draws, torch.full((1, dims), side), first, extents, shape)[0, :, 0]
     assert (found.flatten(1).sum(1) == side**dims).all()
     starts = found.flatten(1).int().argmax(1).bincount(minlength=torch.Size(shape).numel()).float()
     places = torch.tensor([size - side + 1 for size in shape]).prod()
@@ -72,7 +73,9 @@ def test_windows_reach_every_row_and_column_alike(shape, side):
     assert len(used) == places
     assert (used * places / 4000 - 1).abs().max() < 0.6
     assert found.any(0).all()
-    extreme = windows(torch.tensor([[[1.0] * dims, [-1.0] * dims]]), torch.full((1, dims), side), own, shape)[0, :, 0]
+    extreme = windows(
+        torch.tensor([[[1.0] * dims, [-1.0] * dims]]), torch.full((1, dims), side), first, extents, shape
+    )[0, :, 0]
     assert extreme[0].flatten()[-1]
     assert extreme[1].flatten()[0]
 
