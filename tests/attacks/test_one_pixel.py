@@ -38,7 +38,7 @@ def test_more_pixels_come_near_to_the_greedy_answer_and_never_beyond(lab):
     images = lab.images((300, 1, 3, 5), bits=8)
     labels = lab.called(classifier, images)
     names = ("1", "2", "3")
-    attack = FewPixelEvolution.from_options({"levels": names, "evaluations": 1500, "full_search": names})
+    attack = FewPixelEvolution.from_options({"levels": names, "evaluations": 2000, "full_search": names})
     margins, _ = lab.attack(attack, classifier, lab.batch(images, labels))
     for pixels, name in enumerate(names, start=1):
         worst = greedy_worst(model, images, lab.side(labels), pixels).float()
