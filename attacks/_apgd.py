@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -46,6 +47,8 @@ class Apgd(Attack):
         steps: Planes scored per start and level, after the start.
         random_starts: Starts at a random plane of the ball, after the one at the best plane known.
     """
+
+    flips_linear: ClassVar[float] = 1.0
 
     steps: int = 100
     random_starts: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -50,6 +51,8 @@ class FabLinf(MinimalAttack, LinfAttack):
     >>> FabLinf.from_options({"epsilon": "4/255", "steps": 50}).passes(findings=1)
     160.0
     """
+
+    flips_linear: ClassVar[float] = 1.0
 
     steps: int = 50
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from robustbench_rad.attacks._linf import LinfAttack
 from robustbench_rad.attacks._search import Front
@@ -30,6 +31,8 @@ class Fgsm(LinfAttack):
     >>> Fgsm.from_options({"epsilon": ["1/255", "2/255"]}).passes(findings=1)
     5.0
     """
+
+    flips_linear: ClassVar[float] = 1.0
 
     @property
     def passes_per_level(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -53,6 +54,8 @@ class MinimalNorm(MinimalAttack):
     >>> MinimalNorm.from_options({"epsilon": "4/255", "steps": 50}).passes(findings=1)
     154.0
     """
+
+    flips_linear: ClassVar[float] = 1.0
 
     norm: str = "linf"
     levels: tuple[Level, ...] = LADDER

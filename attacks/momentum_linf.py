@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -45,6 +46,8 @@ class MomentumLinf(LinfAttack):
     >>> MomentumLinf.from_options({"epsilon": "1/255", "steps": 50, "samples": 4}).passes(findings=1)
     653.0
     """
+
+    flips_linear: ClassVar[float] = 1.0
 
     steps: int = 50
     step_size: float = 0.1

@@ -52,6 +52,7 @@ class PgdL2(Attack):
     """
 
     threat: ClassVar[type[Threat]] = L2Ball
+    flips_linear: ClassVar[float] = 1.0
 
     levels: tuple[Level, ...] = tuple(
         replace(level, unit=RMS_OF_RANGE) for level in ladder("0.5/255", "1/255", "2/255")

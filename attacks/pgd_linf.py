@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from robustbench_rad.attacks._linf import LinfAttack
 from robustbench_rad.attacks._schedule import StepRule, step_fractions
@@ -37,6 +38,8 @@ class PgdLinf(LinfAttack):
     >>> PgdLinf.from_options({"epsilon": "1/255", "steps": 20, "random_starts": 0}).passes(findings=1)
     61.0
     """
+
+    flips_linear: ClassVar[float] = 1.0
 
     steps: int = 20
     random_starts: int = 1
