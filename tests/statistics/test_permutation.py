@@ -1,10 +1,11 @@
 """One permutation p-value for all values of an attribute: exact, whole patients, within labels."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from robustbench_rad.errors import StatisticsError
-from robustbench_rad.statistics.association import permutation_p
 from robustbench_rad.statistics.permutation import any_value_permutation_p
 
 
@@ -16,13 +17,22 @@ def sample(seed, n=120, images=1, values=3):
     return label[rows], score[rows] + rng.normal(size=len(rows)) / 10, code[rows].astype(float), rows
 
 
-@pytest.mark.parametrize("images", [1, 3])
-def test_two_values_agree_with_the_test_of_one_value(images):
-    label, score, code, patients = sample(0, images=images, values=2)
-    score = score + 0.3 * code
-    ours = any_value_permutation_p(label, score, code, patients, 120, seed=1, draws=4000)
-    theirs = permutation_p(label, score, code, patients, 120, seed=2, draws=4000)
-    assert ours == pytest.approx(theirs, abs=0.03)
+def test_p_is_that_of_every_order_counted():
+    score, scanner = np.array([1.0, 2, 3, 4, 5, 6]), np.array([0.0, 0, 1, 0, 1, 1])
+    sums = [abs(sum(np.arange(6)[list(chosen)] - 2.5)) for chosen in itertools.combinations(range(6), 3)]
+    exact = np.mean(np.array(sums) >= abs((scanner * (np.arange(6) - 2.5)).sum()) - 1e-9)
+    p = any_value_permutation_p(np.ones(6), score, scanner, range(6), 6, seed=0, draws=6000)
+    assert p == pytest.approx(exact, abs=0.012)
+
+
+def test_only_what_a_permutation_can_change_counts():
+    # Three patients with both labels all have the scanner and rank high; six with one label are in reverse order.
+    label = np.r_[np.zeros(6), np.tile([0.0, 1.0], 3)]
+    score = np.r_[1.0, 2, 3, 4, 5, 6, np.tile([90.0, 90.0], 3)]
+    scanner = np.r_[1.0, 1, 1, 0, 0, 0, np.ones(6)]
+    person = np.r_[np.arange(6), np.repeat([6, 7, 8], 2)]
+    p = any_value_permutation_p(label, score, scanner, person, 9, seed=0, draws=4000)
+    assert p == pytest.approx(0.1, abs=0.015)
 
 
 def test_the_level_holds_under_no_dependence_whatever_the_number_of_values():
