@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from robustbench_rad.errors import StatisticsError
 from robustbench_rad.statistics.auc import Ranking, rank, score_limits, symmetric_variance
-from robustbench_rad.statistics.clusters import check_patients
 from robustbench_rad.statistics.estimate import Estimate, covariance
 
 Floats = NDArray[np.float64]
