@@ -34,6 +34,7 @@ from robustbench_rad.measured import Measured, make_conditions
 from robustbench_rad.pairing import CaseSet
 from robustbench_rad.plan import Plan, digest, make_plan
 from robustbench_rad.preflight import choose_sample, preflight
+from robustbench_rad.preflight_items import sentinel_items
 from robustbench_rad.profile import Profile, ProfileFile, effective_profile, read_profile
 from robustbench_rad.progress import Progress
 from robustbench_rad.query import CountingQuery
@@ -236,7 +237,8 @@ def _preflight(prepared: Prepared, evaluator: Evaluator) -> list[PreflightItem]:
     ranked = sorted(range(len(table.records)), key=lambda i: derive_seed(seed, "preflight", table.records[i].case_id))
     chosen = choose_sample(table.labels, ranked, size=PREFLIGHT_CASES)
     cases = list(load_in_order(table, sorted(chosen), workers=0))
-    return preflight(prepared.classifier, [evaluator.display_batch(cases)], table=table, plan=prepared.plan)
+    items = preflight(prepared.classifier, [evaluator.display_batch(cases)], table=table, plan=prepared.plan)
+    return [*items, *sentinel_items(prepared.conditions)]
 
 
 def _fit(prepared: Prepared, run: RunFolder, evaluator: Evaluator, progress: Progress) -> dict[str, State | None]:

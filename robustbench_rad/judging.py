@@ -24,6 +24,7 @@ from robustbench_rad.loading import head_spec
 from robustbench_rad.measured import Coverage, Measured, coverage, make_conditions
 from robustbench_rad.pairing import CaseSet
 from robustbench_rad.plan import ModelSection, Plan, digest, make_plan
+from robustbench_rad.preflight_items import unsolved
 from robustbench_rad.profile import Profile, ProfileFile, effective_profile, read_profile
 from robustbench_rad.result import AuditResult, DataSummary, ModelSummary, PreflightItem, Provenance
 from robustbench_rad.scores import Chunk, ScoreTable, read_sealed, write_sealed
@@ -137,6 +138,7 @@ class JudgingRecord:
             thresholds=operating_points(self.plan.model),
             minimum_auroc=profile.minimum_auroc,
             levels=with_physical_units(self.plan, served.levels),
+            preflight=self.preflight,
             seed=derive_seed(self.plan.seed, "judge") % 2**32,
         )
 
@@ -145,7 +147,11 @@ class JudgingRecord:
         served = coverage(wanted, self.measured)
         context = self.context(scores, profile, served)
         judgement = judge_audit(
-            context, profile, errors=served.missing, partial=served.partial, preflight=list(self.preflight)
+            context,
+            profile,
+            errors=served.missing,
+            partial={**served.partial, **unsolved(self.preflight)},
+            preflight=list(self.preflight),
         )
         findings = finding_summaries(self.plan, context)
         return AuditResult(

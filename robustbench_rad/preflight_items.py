@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robustbench_rad.classifier import Classifier, Head, InputSpec, Outputs, Resize
+from robustbench_rad.conditions import Condition
 from robustbench_rad.defences.sections import AnyDefence
 from robustbench_rad.defences.sections import passes as defence_passes
 from robustbench_rad.probing import Probe
@@ -21,6 +22,8 @@ NARROW = 0.1  # share of the display range
 FEW = 10  # cases of a class below which hardly anything can be decided
 SMALL_LESION_PX = 3.0
 INVERTED_P = 0.01
+
+SENTINEL = "attack sentinel"
 
 Floats = NDArray[np.float64]
 
@@ -189,6 +192,29 @@ def gradient_item(findings: Sequence[str], probe: Probe) -> PreflightItem:
         "attacks cannot be trusted there, and surviving them proves nothing. Look for a last ReLU, rounding, argmax or "
         "a detour through NumPy in the model, and rely on gradient-free attacks.",
     )
+
+
+def sentinel_items(conditions: Sequence[Condition]) -> Iterator[PreflightItem]:
+    """Whether every condition with a positive control solves it, in this process, with the options of the plan."""
+    tested = [condition for condition in conditions if type(condition).self_test is not Condition.self_test]
+    said = {condition.id: condition.self_test() for condition in tested}
+    for id, wrong in said.items():
+        if wrong:
+            detail = f"{id}, {wrong}. That the model withstood it proves nothing. Raise its steps or queries, or report this."
+            yield _item(f"{SENTINEL}: {id}", "error", detail)
+    solved = [id for id, wrong in said.items() if not wrong]
+    if solved:
+        yield _ok(SENTINEL, f"Planted linear models were solved to their known answers by {', '.join(solved)}.")
+
+
+def unsolved(items: Sequence[PreflightItem]) -> dict[str, str]:
+    """Conditions that failed their positive control, by id, with what went wrong.
+
+    >>> unsolved([PreflightItem(name="attack sentinel: attack.x", status="error", detail="attack.x, it flipped 0.")])
+    {'attack.x': 'not trustworthy: attack.x, it flipped 0.'}
+    """
+    named = (item for item in items if item.status == "error" and item.name.startswith(f"{SENTINEL}: "))
+    return {item.name.removeprefix(f"{SENTINEL}: "): f"not trustworthy: {item.detail}" for item in named}
 
 
 def range_item(probe: Probe) -> PreflightItem:

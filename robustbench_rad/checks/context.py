@@ -15,7 +15,7 @@ from robustbench_rad.conditions import Level
 from robustbench_rad.criteria import Judged
 from robustbench_rad.errors import StatisticsError
 from robustbench_rad.plan import ClaimSection
-from robustbench_rad.result import Curve, Table
+from robustbench_rad.result import Curve, PreflightItem, Table
 from robustbench_rad.scores import ScoreTable
 from robustbench_rad.statistics.auc import Ranking
 
@@ -42,6 +42,7 @@ class JudgeContext:
             its margin is no log-odds.
         minimum_auroc: AUROC a finding must reach when nothing is claimed for it.
         levels: Ladder of each condition that was run.
+        preflight: What was looked at before the run.
         seed: For resampling.
         confidence: Of every reported interval.
         joint: Confidence of every judged interval at which those of the whole audit hold together; None: the comparisons
@@ -63,6 +64,7 @@ class JudgeContext:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     minimum_auroc: float = 0.7
     levels: Mapping[str, tuple[Level, ...]] = field(default_factory=dict)
+    preflight: Sequence[PreflightItem] = ()
     seed: int = 0
     confidence: float = 0.95
     joint: float | None = None
