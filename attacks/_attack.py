@@ -59,6 +59,8 @@ class Attack(Condition):
     """Share of the calls of a linear model that can be flipped which the search must flip; 1: it follows the gradient."""
     notes: ClassVar[tuple[str, ...]] = ()
     """Measurements of the best plane that the search puts into :attr:`Front.notes`."""
+    controls: ClassVar[tuple[str, ...]] = ()
+    """Measurements that :meth:`control` makes of every target at every level, whatever the search finds."""
 
     levels: tuple[Level, ...] = ladder("1/255", "2/255", "4/255")
     full_search: tuple[str, ...] = ()
@@ -141,6 +143,21 @@ class Attack(Condition):
         """
         return sizes(level, batch)
 
+    def touchable(self, batch: Batch) -> tuple[Tensor | None, str]:
+        """Pixels ``(N, 1, ...)`` that may be touched, None for all; and why a case may have none, in words."""
+        return allowed_pixels(self.mask, batch)
+
+    def why_none(self, level: Level, batch: Batch) -> str:
+        """Why a level may have no reach for a case, in words."""
+        return f"epsilon {level.name} is less than one grey level of {batch.stored_bits} stored bits"
+
+    def control(self, front: Front, level: Level) -> Mapping[str, Tensor]:
+        """A change of the same size that was not searched for, on all targets: measurement ``(L,)`` by name.
+
+        What it scores does not count as found by the attack.
+        """
+        raise NotImplementedError
+
     def search(self, front: Front, level: Level) -> None:
         """Look for planes of low health, at one level, for all targets of the front."""
         raise NotImplementedError
@@ -199,12 +216,13 @@ class Climb:
     def of(cls, attack: Attack, batch: Batch, query: ModelQuery, state: State | None) -> Climb:
         """Prepare: clean margins, mask, sizes."""
         clean = query.margins(batch.images) if batch.clean_margins is None else batch.clean_margins
-        allowed, why_none = allowed_pixels(attack.mask, batch)
+        allowed, no_pixel = attack.touchable(batch)
         free = torch.ones(len(batch), dtype=torch.bool, device=batch.device)
         free = free if allowed is None else allowed.flatten(1).any(1)
         radii = torch.stack([attack.reach(level, batch) * free for level in attack.levels])
         reasons = [
-            _why(level, radius, free, why_none, batch) for level, radius in zip(attack.levels, radii, strict=True)
+            _why(free, no_pixel, radius, attack.why_none(level, batch))
+            for level, radius in zip(attack.levels, radii, strict=True)
         ]
         return cls(
             attack=attack,
@@ -227,11 +245,15 @@ class Climb:
 
     def run(self) -> None:
         """Climb with all targets, a chunk at a time; those that no level would attack are left out."""
-        targets = Targets.of(self.batch.labels, self.record.clean)
+        targets = self.targets()
         if not self.record.full_search:
             targets = targets.select(~targets.wrong(self._clean_health(targets)))
         for index in targets.chunks(self._rows()):
             self._chunk(targets.select(index))
+
+    def targets(self) -> Targets:
+        """What is attacked: every labelled pair of case and finding, or column of the record."""
+        return Targets.of(self.batch.labels, self.record.clean)
 
     def _rows(self) -> int:
         pixels = self.batch.images[:1].numel() * max(member.planes_at_once for member in self.attack.members)
@@ -249,6 +271,7 @@ class Climb:
         record.zero_gradient[where] = start.blind.float()
         record.flipped_by_rounding[where] = (correct & start.wrong()).float()
         worst = Worst.of(targets, start, clean, len(record.levels))
+        worst.notes |= {name: torch.full_like(worst.health, torch.nan) for name in self.attack.controls}
         members = self.attack.members
         for place, member in enumerate(members):
             self._ladder(member, start if len(members) == 1 else start.copy(), correct, worst, place)
@@ -265,14 +288,30 @@ class Climb:
             active = (correct | full) & (self.radii[number][targets.case] > 0)
             if not full:
                 active &= ~targets.wrong(worst.health[number])  # a member before this one was enough
+            if member.controls:
+                looked_at = (correct | full) & (self.radii[number][targets.case] > 0)
+                self._control(member, progress, looked_at, number, worst)
             self._level(member, progress, active, number, to_flip=not full)
             reached = torch.where(active, progress.health, reached)
             worst.take(number, place, reached, progress)
 
     def _level(self, member: Attack, progress: Progress, active: Tensor, number: int, *, to_flip: bool) -> None:
         progress.steps_to_flip = torch.full_like(progress.steps_to_flip, torch.nan)
+        front = self._front(member, progress, active, number, to_flip=to_flip)
+        if len(front):
+            member.search(front, self.record.levels[number])
+        front.compact(leave=True)
+
+    def _control(self, member: Attack, progress: Progress, looked_at: Tensor, number: int, worst: Worst) -> None:
+        """Measure on a front of its own, of whose planes none is kept; flips so far leave nobody out."""
+        front = self._front(member, progress, looked_at, number, to_flip=False)
+        if len(front):
+            for name, values in member.control(front, self.record.levels[number]).items():
+                worst.notes[name][number][front.index] = values
+
+    def _front(self, member: Attack, progress: Progress, active: Tensor, number: int, *, to_flip: bool) -> Front:
         case = progress.targets.case
-        front = Front.of(
+        return Front.of(
             progress,
             active,
             oracle=self.oracle,
@@ -288,9 +327,6 @@ class Climb:
             batch=self.batch,
             state=self.state,
         )
-        if len(front):
-            member.search(front, self.record.levels[number])
-        front.compact(leave=True)
 
     def _source(self, member: Attack, case: int, *parts: object) -> torch.Generator:
         return generator(self.batch.device, self.batch.seeds[case], member.id, member.version, *parts)
@@ -359,10 +395,8 @@ class Worst:
         record.non_finite_margin[where] = self.non_finite.any(0).float()
 
 
-def _why(level: Level, radius: Tensor, free: Tensor, why_none: str, batch: Batch) -> str:
+def _why(free: Tensor, no_pixel: str, radius: Tensor, no_reach: str) -> str:
     """Why a level has no meaning for some cases, in words; "" when it has for all."""
     if not bool(free.all()):
-        return f"{why_none}: {int((~free).sum())} of {len(batch)} case(s)"
-    if not bool((radius > 0).all()):
-        return f"epsilon {level.name} is less than one grey level of {batch.stored_bits} stored bits"
-    return ""
+        return f"{no_pixel}: {int((~free).sum())} of {len(free)} case(s)"
+    return "" if bool((radius > 0).all()) else no_reach
