@@ -89,6 +89,7 @@ ROWS = (
     Row(id="attack.square-linf", batch=display, options={"epsilon": ["1/255", "2/255"], "queries": 12}),
     Row(id="attack.fab-linf", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 4}),
     Row(id="attack.curve-linf", batch=display, options={"epsilon": ["1/255", "2/255", "4/255"], "steps": 4}),
+    Row(id="attack.worst-case", batch=display, options={"epsilon": ["1/255", "2/255"], "tier": "ci"}),
     Row(id="saliency.parameter-randomisation", batch=display, options={"seeds": 1, "references": 3}),
     Row(id="shift.ct.dose", batch=ct, options={"levels": [0.5, 0.25]}, window_hu=(-160.0, 240.0)),
     Row(id="shift.ct.kernel", batch=ct, options={"levels": ["0.5", "1.6"]}, window_hu=(-160.0, 240.0)),

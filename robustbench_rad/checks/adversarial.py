@@ -21,6 +21,7 @@ from robustbench_rad.statistics.estimate import Estimate
 from robustbench_rad.statistics.proportions import proportion
 
 HIDE, CREATE = 1.0, 0.0  # the label whose correct calls the direction flips
+WINNER_OF = "winner of "  # and the names of the members of an attack, see Attack.winner
 QUANTITIES = {HIDE: "hide: true positives lost", CREATE: "create: true negatives lost"}
 
 
@@ -97,22 +98,45 @@ def _curves(context: JudgeContext, check: CheckSpec) -> list[Curve]:
 
 def _tables(context: JudgeContext, check: CheckSpec) -> list[Table]:
     rows: list[list[str | float | int | None]] = []
+    winner, members = _members(context, check.id)
     for finding in context.findings:
         stored = context.measured(check.id, "flipped_by_rounding", finding=finding)
         for level in context.levels.get(check.id, ()):
             steps = context.measured(check.id, "steps_to_flip", level.name, finding)
             counts = _counts(context, check.id, level, finding)
-            rows.append([finding, str(level), *counts, _total(stored), _median(steps)])
+            won = context.measured(check.id, winner, level.name, finding)[_flipped(context, check.id, level, finding)]
+            found_by = [int((won == place).sum()) for place in range(len(members))]
+            rows.append([finding, str(level), *counts, _total(stored), _median(steps), *found_by])
     columns = ["finding", "level", "true positives", "hidden", "true negatives", "created"]
     return [
         Table(
             check=check.id,
             domain=check.domain,
             title="Flips, each verified after rounding to the stored bit depth",
-            columns=[*columns, "flipped by rounding alone", "median steps to flip"],
+            columns=[
+                *columns,
+                "flipped by rounding alone",
+                "median steps to flip",
+                *(f"found by {member}" for member in members),
+            ],
             rows=rows,
         )
     ]
+
+
+def _members(context: JudgeContext, condition: str) -> tuple[str, list[str]]:
+    """Name of the measurement of the worst member, and the members' names; empty for an attack without members."""
+    names = {quantity.name for quantity in context.scores.quantities if quantity.condition == condition}
+    found = next((name for name in sorted(names) if name.startswith(WINNER_OF)), "")
+    return found, found.removeprefix(WINNER_OF).split(", ") if found else []
+
+
+def _flipped(context: JudgeContext, condition: str, level: Level, finding: str) -> NDArray[np.bool_]:
+    """Cases whose right call is wrong under attack."""
+    attacked = context.margins(condition, level.name, finding)
+    wrong = np.where(context.label(finding) == HIDE, attacked < 0, attacked >= 0)
+    flipped: NDArray[np.bool_] = _correct(context, finding) & wrong
+    return flipped
 
 
 def _counts(context: JudgeContext, condition: str, level: Level, finding: str) -> list[int]:

@@ -203,6 +203,23 @@ class TestAttack:
         drawn = self.judged(CLEAN, full_search=[("attack.fgsm", "1/255")]).curves
         assert [c.metric for c in drawn if "AUROC" in c.metric] == ["attacked AUROC"]
 
+    def test_flips_are_counted_by_the_member_that_found_them(self):
+        right = (CLEAN >= 0) == (LABEL == 1)
+        flipped = np.flatnonzero(right)[:5]
+        attacked, winner = CLEAN.copy(), np.where(np.arange(N) % 2, 0.0, 1.0)
+        attacked[flipped] *= -1
+        winner[flipped] = [0, 0, 1, 2, 2]
+        found = {("attack.fgsm", "winner of fgsm, pgd-linf, pgd-linf 2", "1/255", "f"): winner}
+        (table,) = self.judged(attacked, quantities=found).tables
+        (row,) = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+        by_member = [row[f"found by {member}"] for member in ("fgsm", "pgd-linf", "pgd-linf 2")]
+        assert by_member == [2, 1, 2]
+        assert sum(by_member) == row["hidden"] + row["created"]
+
+    def test_an_attack_without_members_has_no_such_column(self):
+        (table,) = self.judged(CLEAN).tables
+        assert not [column for column in table.columns if column.startswith("found by")]
+
 
 class TestMaskedAnatomy:
     check = spec("shortcut.masked-anatomy")
