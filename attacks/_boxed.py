@@ -29,8 +29,8 @@ def waterline(rates: Tensor, caps: Tensor, total: Tensor) -> Tensor:
     The sum is concave and piecewise linear in ``t``, so Newton's method from 0 never goes too far and ends exactly, without
     sorting the pixels. A row that has settled stays as it is, whatever its companions do.
 
-    >>> waterline(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 1.0]]), torch.tensor([1.75])).tolist()
-    [0.75]
+    >>> round(waterline(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 1.0]]), torch.tensor([1.75])).item(), 3)
+    0.75
     """
     t = torch.zeros_like(total)
     for _ in range(NEWTON_STEPS):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from robustbench_rad.attacks._attack import Attack, Climb
-from robustbench_rad.attacks._objective import Targets
+from robustbench_rad.attacks._objective import Objective, Targets
 from robustbench_rad.attacks._search import Front, Progress, begin, replace_rows
 from robustbench_rad.attacks._threat import NORM_SLACK, LinfBall, Threat, stored
 from robustbench_rad.attacks._units import sizes
@@ -45,7 +45,7 @@ class Found:
         smallest = torch.where(start.wrong(), 0.0, nothing)
         return cls(radii=radii, health=start.health[:, None].repeat(1, radii.shape[1]), smallest=smallest)
 
-    def take(self, rows: Tensor, size: Tensor, health: Tensor, targets: Targets, threat: Threat) -> None:
+    def take(self, rows: Tensor, size: Tensor, health: Tensor, targets: Objective, threat: Threat) -> None:
         """Planes of ``rows`` ``(r,)`` with their sizes and healths; those that are not finite count for nothing."""
         health = torch.where(health.isfinite(), health, torch.inf)
         inside = within(size, self.radii[rows], threat)
