@@ -17,7 +17,7 @@ from robustbench_rad.conditions import Batch, Level, fraction
 from robustbench_rad.registry import register
 
 DIFFERENTIAL_WEIGHT = 0.5  # as published
-RENEWED = 0.1  # share of the children that are drawn anew, so that a population never dies of agreement
+RENEWED = 0.1  # share of the children with a new pixel, so that a population never dies of agreement
 
 
 def pixel_level(value: float | str) -> Level:
@@ -43,8 +43,8 @@ class FewPixelEvolution(Attack):
 
     An individual is ``k`` times a place and a value in [0, 1]. The child of individual ``i`` is
     ``p[a] + (p[b] - p[c]) / 2`` with three others drawn at random, no crossover; a place outside the image is drawn anew, a
-    value is clipped. It takes its parent's seat if the margin is lower. One child in ten is a new draw instead. New draws
-    have a uniform place and a value of 0 or 1. The populations of all targets are scored together.
+    value is clipped. It takes its parent's seat if the margin is lower. One child in ten is instead its parent with one pixel
+    drawn anew. New draws have a uniform place and a value of 0 or 1. The populations of all targets are scored together.
 
     A larger level keeps the pixels found by the smaller one in its first population.
 
@@ -128,11 +128,11 @@ def _settle(front: Front, count: int, pixels: int) -> None:
 def _evolve(front: Front, number: int, count: int) -> None:
     people, health = front.own["people"], front.own["health"]
     many, pixels, genes = people.shape[1:]
-    draws = front.uniform("generation", number, shape=(count, many + 1 + pixels * genes))
-    fresh = anew(draws[..., many + 1 :].reshape(len(people), count, pixels, genes))
+    draws = front.uniform("generation", number, shape=(count, many + 2 + pixels * genes))
+    fresh = anew(draws[..., many + 2 :].reshape(len(people), count, pixels, genes))
     children = mutated(people, draws[..., :many], fresh)
     renewed = (draws[..., many] + 1) / 2 < RENEWED
-    children = torch.where(renewed[..., None, None], fresh, children)
+    children = torch.where(renewed[..., None, None], touched(people[:, :count], draws[..., many + 1], fresh), children)
     found = _health(front, children)
     better = found < health[:, :count]
     people[:, :count] = torch.where(better[..., None, None], children, people[:, :count])
@@ -166,6 +166,13 @@ def mutated(people: Tensor, draws: Tensor, fresh: Tensor) -> Tensor:
     place, value = child[..., :-1], child[..., -1:]
     place = torch.where((place < 0) | (place > 1), fresh[..., :-1], place)
     return torch.cat([place, value.clamp(0, 1)], -1)
+
+
+def touched(people: Tensor, draws: Tensor, fresh: Tensor) -> Tensor:
+    """Individuals ``(L, C, k, d + 1)`` with one pixel of each, by draws ``(L, C)`` in [-1, 1], from ``fresh``."""
+    pixels = people.shape[2]
+    which = ((draws + 1) / 2 * pixels).floor().clamp(max=pixels - 1)
+    return torch.where((torch.arange(pixels, device=draws.device) == which[..., None])[..., None], fresh, people)
 
 
 def _changed(front: Front) -> Tensor:
