@@ -10,13 +10,15 @@ from functools import partial
 
 import numpy as np
 
+from robustbench_rad.checks.comparisons import interval
 from robustbench_rad.checks.context import CheckOutcome, JudgeContext
 from robustbench_rad.checks.informational import Cell, limits, number, shown
 from robustbench_rad.checks.metrics import metric, usable_labels
 from robustbench_rad.criteria import Judged
 from robustbench_rad.errors import StatisticsError
 from robustbench_rad.profile import CheckSpec
-from robustbench_rad.result import Table
+from robustbench_rad.result import Curve, CurvePoint, LevelRecord, Table
+from robustbench_rad.statistics.cost_band import band_thresholds, cost_band
 from robustbench_rad.statistics.estimate import Estimate
 from robustbench_rad.statistics.least_cost import least_cost
 from robustbench_rad.statistics.operating_point import (
@@ -32,7 +34,8 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
     judged = [item for finding in context.findings for item in _criteria(context, check, finding)]
     rows = [row for finding in context.findings for row in _costs(context, finding)]
     tables = [_table(check, rows)] if rows else []
-    return CheckOutcome(judged=judged, tables=tables)
+    curves = [curve for finding in context.findings if (curve := _curve(context, check, finding))]
+    return CheckOutcome(judged=judged, tables=tables, curves=curves)
 
 
 def _criteria(context: JudgeContext, check: CheckSpec, finding: str) -> list[Judged]:
@@ -127,6 +130,47 @@ def _costs(context: JudgeContext, finding: str) -> list[list[Cell]]:
     ]
 
 
+def _curve(context: JudgeContext, check: CheckSpec, finding: str) -> Curve | None:
+    """Cost against the threshold; None where the table of costs is not shown, or says why there are none."""
+    if finding not in context.costs or finding not in context.prevalence:
+        return None
+    margins = context.clean(finding)
+    try:
+        label = usable_labels(context, finding, margins)
+        thresholds = band_thresholds(label, margins)
+        band = cost_band(
+            label,
+            margins,
+            context.patients,
+            context.n_patients,
+            thresholds=thresholds,
+            prevalence=context.prevalence[finding],
+            costs=_declared_costs(context, finding),
+            seed=context.seed,
+            confidence=context.confidence,
+        )
+        locked = _cost(context, finding)
+    except StatisticsError:
+        return None
+    known = int((~np.isnan(label)).sum())
+    return Curve(
+        check=check.id,
+        domain=check.domain,
+        finding=finding,
+        metric="cost per case, by threshold",
+        clean=interval(locked),
+        points=[
+            CurvePoint(level=_threshold_level(at), value=interval(cost), n=known)
+            for at, cost in zip(thresholds.tolist(), band, strict=True)
+        ],
+    )
+
+
+def _threshold_level(margin: float) -> LevelRecord:
+    name = f"{margin:+.1f}".replace("-", "−") if margin else "locked"
+    return LevelRecord(name=name, value=margin, unit="log-odds above the locked threshold")
+
+
 def _table(check: CheckSpec, rows: list[list[Cell]]) -> Table:
     return Table(
         check=check.id,
@@ -136,5 +180,6 @@ def _table(check: CheckSpec, rows: list[list[Cell]]) -> Table:
         rows=rows,
         note="Margin: log-odds above the locked threshold. The cheapest threshold was chosen on these cases, so its cost is "
         "too favourable; its interval is that of the least cost of any threshold, corrected for the choice. What calling "
-        "none or all costs follows from the declared numbers alone and has no error.",
+        "none or all costs follows from the declared numbers alone and has no error. The curve of the cost by threshold has "
+        "a band that holds at all its thresholds together; dashed: the locked one.",
     )

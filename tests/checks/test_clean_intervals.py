@@ -25,7 +25,11 @@ EXACT = ("cases", "margin", "kept to halve errors", "kept, lower")  # counts, po
 TESTS = ("Spiegelhalter Z", "plug-in calibration error")  # beside a p-value, and beside what chance gives
 
 
-def tables(id, margins=MARGINS, label=LABEL, patients=None, threshold=0.3):
+def tables(id, *args, **given):
+    return outcome(id, *args, **given).tables
+
+
+def outcome(id, margins=MARGINS, label=LABEL, patients=None, threshold=0.3):
     n = len(label)
     wrong = np.where(RNG.random(n) < 0.1, 1 - label, label)
     reader = ["" if np.isnan(value) else str(int(value)) for value in wrong]
@@ -48,7 +52,7 @@ def tables(id, margins=MARGINS, label=LABEL, patients=None, threshold=0.3):
         readers={"f": ("r0", "r1")},
         levels={"shift.xr.dose": (Level(name="0.1", value=0.1, unit=""),)},
     )
-    return MODULES[id].judge(context, _spec(id, {}, profiled=True, enabled=True)).tables
+    return MODULES[id].judge(context, _spec(id, {}, profiled=True, enabled=True))
 
 
 def numbers(table):
@@ -91,6 +95,20 @@ def test_the_locked_threshold_costs_no_less_than_the_cheapest_and_constants_are_
     assert found["cheapest threshold on these cases"][0] <= found["locked threshold"][0]
     assert found["call none"] == pytest.approx([0.6] * 3)
     assert found["call all"] == pytest.approx([0.97] * 3)
+
+
+def test_the_cost_curve_is_a_joint_band_through_the_cost_at_the_locked_threshold():
+    made = outcome("clean.operating-point")
+    (curve,) = made.curves
+    locked = next(row for row in made.tables[0].rows if row[1] == "locked threshold")
+    at = {point.level.name: point.value for point in curve.points}
+    assert [point.level.value for point in curve.points] == sorted(point.level.value for point in curve.points)
+    assert len(at) >= 7
+    assert at["locked"].estimate == curve.clean.estimate == pytest.approx(locked[3])
+    assert at["locked"].lower < locked[4]
+    assert at["locked"].upper > locked[5]
+    assert all(value.lower < value.estimate <= value.upper and value.confidence > 0.95 for value in at.values())
+    assert not outcome("clean.operating-point", label=np.ones(N)).curves
 
 
 EVERYONE = np.arange(N)
