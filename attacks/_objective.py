@@ -82,7 +82,7 @@ class Targets(Objective):
         """Margin of the finding, or minus it."""
         return margins.gather(1, self.finding[:, None])[:, 0] * self.side
 
-    def weights(self, findings: int) -> Tensor:
+    def weights(self, findings: int) -> Weights:
         """Weights ``(R, findings)`` whose product with the margins, summed, is the health."""
         return torch.zeros(len(self), findings, device=self.side.device).scatter(
             1, self.finding[:, None], self.side[:, None]

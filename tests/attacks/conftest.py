@@ -32,6 +32,8 @@ class SpyQuery:
         self.backwards += len(display)
         image = display.detach().requires_grad_()
         margins = self.classifier.margins(image)
+        if callable(weights):
+            weights = weights(margins.detach(), torch.arange(len(image)))
         (gradient,) = torch.autograd.grad((margins * weights).sum(), image)
         return margins.detach(), gradient
 
