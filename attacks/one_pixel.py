@@ -58,6 +58,7 @@ class FewPixelEvolution(Attack):
     """
 
     threat: ClassVar[type[Threat]] = L0Ball
+    flips_linear: ClassVar[float] = 0.5
 
     levels: tuple[Level, ...] = (pixel_level(1), pixel_level(3), pixel_level(5))
     evaluations: int = 400

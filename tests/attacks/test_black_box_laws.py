@@ -166,3 +166,12 @@ def test_no_cases_no_trouble(lab, bench, plain):
     empty = replace(batch.select(torch.tensor([], dtype=torch.int64)), clean_margins=torch.zeros(0, 2))
     margins, _ = lab.attack(plain, classifier, empty)
     assert all(values.shape == (0, 2) for values in margins.values())
+
+
+@pytest.mark.parametrize("kind", [FewPixelEvolution, Noise, SquareLinf], ids=lambda kind: kind.id)
+def test_the_planted_linear_model_is_solved(kind):
+    assert kind().self_test() == ""
+
+
+def test_a_search_too_short_to_be_believed_is_found_out():
+    assert "it flipped" in SquareLinf(queries=4).self_test()
