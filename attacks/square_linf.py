@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import ClassVar
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -52,8 +51,6 @@ class SquareLinf(LinfAttack):
     >>> SquareLinf.from_options({"epsilon": "1/255", "queries": 500}).passes(findings=1)
     503.0
     """
-
-    flips_linear: ClassVar[float] = 0.5
 
     flips_linear: ClassVar[float] = 0.5
 
