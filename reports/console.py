@@ -237,7 +237,10 @@ def _regression(regression: Regression) -> list[RenderableType]:
         text.append(f"\n{plain(row.reason, 200)}", style="not bold dim")
         table.add_row(Text(f"{_words.VERDICTS[tone].sign} {row.verdict}", style=STYLES[tone]), text)
     more = [_dim(f"  and {count(len(rows) - _ROWS)} more, in the report")] if len(rows) > _ROWS else []
-    return [heading, words, *([table] if rows else []), *more]
+    left = [_dim(f"  not compared: {plain(text, 200)}") for text in regression.not_compared[:_ROWS]]
+    if len(regression.not_compared) > _ROWS:
+        left.append(_dim(f"  and {count(len(regression.not_compared) - _ROWS)} more not compared, in the report"))
+    return [heading, words, *([table] if rows else []), *more, *left]
 
 
 def _warnings(result: AuditResult) -> list[str]:

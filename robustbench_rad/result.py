@@ -84,7 +84,9 @@ class Criterion(Record):
     points: float | None = Field(default=None, description="0–100 from the pessimistic bound")
     critical: bool = False
     needed_positives: int | None = Field(default=None, description="Positives needed to decide, when inconclusive")
-    needed_counted: str = Field(default="positives", description="What needed_positives counts: positives or negatives")
+    needed_counted: str = Field(
+        default="positives", description="What needed_positives counts: positives, negatives or patients"
+    )
     positives: int = 0
     negatives: int = 0
     patients: int = 0
@@ -92,7 +94,7 @@ class Criterion(Record):
     @property
     def available(self) -> int:
         """How many there are of what ``needed_positives`` counts."""
-        return self.negatives if self.needed_counted == "negatives" else self.positives
+        return {"negatives": self.negatives, "patients": self.patients}.get(self.needed_counted, self.positives)
 
 
 class CurvePoint(Record):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from robustbench_rad.checks.comparisons import try_interval
 from robustbench_rad.checks.context import JudgeContext
 from robustbench_rad.criteria import Judged
@@ -23,6 +26,7 @@ def shown(
     *,
     reason: str = "shown, not judged",
     subgroup: str = "",
+    cases: NDArray[np.bool_] | None = None,
 ) -> Judged:
     """An informational criterion; where the estimate is not defined, the reason says why.
 
@@ -34,6 +38,7 @@ def shown(
         make: Makes the estimate; may raise StatisticsError.
         reason: What the reader should hold beside the number.
         subgroup: Metadata column it is about.
+        cases: ``(N,)`` mask of the cases it rests on; None: all with a known label.
     """
     found = try_interval(make)
     criterion = Criterion(
@@ -49,7 +54,7 @@ def shown(
         verdict=Verdict.INFORMATIONAL,
         reason=reason if found.estimate is not None else f"not assessable: {found.method}",
     )
-    return Judged(criterion=criterion.model_copy(update=context.counts(finding)))
+    return Judged(criterion=criterion.model_copy(update=context.counts(finding, cases)))
 
 
 def cells(make: Callable[[], Estimate]) -> list[Cell]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robustbench_rad.checks.comparisons import Comparison, interval, judge_jointly, try_interval
 from robustbench_rad.checks.context import CheckOutcome, Floats, JudgeContext
@@ -71,11 +72,18 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
             quantity="AUROC without anatomy, above its shape",
             harm="",
             estimate=partial(_harm, context, check, finding),
+            cases=partial(_masked, context, check.id, finding),
         )
         for finding in context.findings
     ]
     judged = [_told(item) for item in judge_jointly(context, check, comparisons)]
     return CheckOutcome(judged=judged, tables=[_table(context, check)])
+
+
+def _masked(context: JudgeContext, condition: str, finding: str) -> NDArray[np.bool_]:
+    """Cases whose anatomy could be filled in any way."""
+    filled: NDArray[np.bool_] = ~np.isnan([context.margins(condition, fill, finding) for fill in FILLS])
+    return filled.any(axis=0)
 
 
 def _told(item: Judged) -> Judged:

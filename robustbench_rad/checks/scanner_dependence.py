@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robustbench_rad.checks.comparisons import Comparison, judge_jointly, try_interval
 from robustbench_rad.checks.context import CheckOutcome, Floats, JudgeContext
@@ -59,6 +60,8 @@ def _column(context: JudgeContext, finding: str, column: str) -> list[Comparison
             harm="",
             subgroup=f"{column}={value}",
             estimate=partial(_dependence, context, finding, column, value),
+            counted="patients",
+            cases=partial(_known, context, column),
         )
         for value in shown
     ]
@@ -82,6 +85,10 @@ def _values(context: JudgeContext, column: str) -> list[str]:
     for value in context.metadata[column]:
         counts[value] = counts.get(value, 0) + 1
     return sorted(value for value, count in counts.items() if value and count >= LEAST_CASES)
+
+
+def _known(context: JudgeContext, column: str) -> NDArray[np.bool_]:
+    return np.array([value != "" for value in context.metadata[column]], dtype=np.bool_)
 
 
 def _dependence(context: JudgeContext, finding: str, column: str, value: str, confidence: float) -> Estimate:

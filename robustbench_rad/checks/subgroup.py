@@ -228,7 +228,8 @@ def _shown_gap(context: JudgeContext, check: CheckSpec, grouping: Grouping, find
         make = partial(_absolute, gap)
     except StatisticsError as error:
         make = partial(_refuse, error.message, context.confidence)
-    return shown(context, check, finding, EQUALISED_ODDS, make, reason=reason, subgroup=grouping.name)
+    name, known = grouping.name, grouping.known()
+    return shown(context, check, finding, EQUALISED_ODDS, make, reason=reason, subgroup=name, cases=known)
 
 
 def _rate_gap(context: JudgeContext, grouping: Grouping, finding: str) -> tuple[Gap, list[str]]:

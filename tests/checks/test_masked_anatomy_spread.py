@@ -16,9 +16,9 @@ CLEAN = 3 * (LABEL - 0.5) + RNG.normal(size=N)
 MASKED = 3 * (LABEL - 0.5) + RNG.normal(size=N)  # as telling as the clean score, from other noise
 
 
-def judged(retained):
-    """The criterion for fills that retain this share of the spread, and order the cases well."""
-    masked = MASKED * retained * CLEAN.std() / MASKED.std()
+def judged(retained, masks=N):
+    """The criterion for fills that retain this share of the spread, and order the cases well; masks of the first only."""
+    masked = np.where(np.arange(N) < masks, MASKED * retained * CLEAN.std() / MASKED.std(), np.nan)
     columns = {("clean", ""): CLEAN} | {(CHECK.id, fill): masked for fill in masked_anatomy.FILLS}
     context = JudgeContext(
         scores=ScoreTable(
@@ -49,6 +49,11 @@ CHECK = _spec("shortcut.masked-anatomy", {}, profiled=True, enabled=True)
 )
 def test_the_interval_of_the_spread_decides(retained, verdict):
     assert judged(retained).verdict is verdict
+
+
+def test_counts_are_those_of_the_cases_with_a_mask():
+    criterion = judged(0.5, masks=400)
+    assert (criterion.positives, criterion.negatives, criterion.patients) == (200, 200, 400)
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,15 @@ def test_the_criterion_has_it_beside_its_interval():
     assert "room: permutation p" in reasons["room=1"]
 
 
+def test_counts_are_those_of_the_cases_with_a_known_value_and_patients_would_decide():
+    some = np.where(np.arange(N) < 300, ROOM, "")
+    criterion = judged({"f": FAIR + 0.2 * (ROOM == "2")}, room=some, patients=np.arange(N) // 2).judged[0].criterion
+    assert (criterion.positives, criterion.negatives, criterion.patients) == (150, 150, 150)
+    assert criterion.verdict is Verdict.INCONCLUSIVE
+    assert (criterion.needed_counted, criterion.available) == ("patients", 150)
+    assert "patients would decide, there are 150" in criterion.reason
+
+
 def test_the_p_value_never_changes_a_verdict():
     """A tiny dependence in many cases: p is small, and the interval still lies within the tolerance."""
     n = 20_000

@@ -61,6 +61,12 @@ def test_it_is_shown_and_never_judged():
     assert criterion.subgroup == "sex"
 
 
+def test_its_counts_are_those_of_the_cases_with_a_known_value():
+    some = np.where(np.arange(N) < 1000, SEX, "")
+    criterion = only(sex=some)
+    assert (criterion.positives, criterion.negatives, criterion.patients) == (500, 500, 1000)
+
+
 def test_every_column_has_its_own_and_ids_differ():
     scanner = np.random.default_rng(6).choice(["A", "B", "C"], N)
     found = gaps(margins=flipped(scanner == "B", 0.3), sex=SEX, scanner=scanner)

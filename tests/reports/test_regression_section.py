@@ -1,6 +1,7 @@
 """The comparison with a baseline in every report: verdict, rows, and no markup from foreign text."""
 
 import io
+import re
 from typing import Any
 from xml.etree import ElementTree
 
@@ -68,6 +69,19 @@ def console(result: AuditResult) -> str:
 
 
 RENDERERS = {"console": console, "html": render_html, "markdown": render_markdown, "junit": render_junit}
+
+
+@pytest.mark.parametrize("name", ["console", "html", "markdown"])
+def test_what_is_not_compared_is_said(make_result: Any, name: str) -> None:
+    text = re.sub("<[^>]*>", "", RENDERERS[name](make_result(regression=regression(*THREE)))).lower()
+    assert "not compared: attack.new: not measured in the baseline" in text
+
+
+def test_the_console_says_how_much_more_is_not_compared(make_result: Any) -> None:
+    many = regression(*THREE).model_copy(update={"not_compared": [f"check.{n}: reason {n}" for n in range(11)]})
+    text = console(make_result(regression=many))
+    assert "not compared: check.7: reason 7" in text
+    assert "and 3 more not compared, in the report" in text
 
 
 @pytest.mark.parametrize("name", RENDERERS)
