@@ -79,6 +79,18 @@ def ct() -> Batch:
 ROWS = (
     Row(id="attack.apgd-l2", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
     Row(id="attack.apgd-linf", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
+    Row(id="attack.diagnostics", batch=display, options={"steps": 11, "max_cases": 3}),
+    Row(
+        id="attack.clinical-goals",
+        batch=display,
+        options={
+            "epsilon": ["1/255", "2/255"],
+            "steps": 4,
+            "goals": ["hide", "create", "any", "quiet", "all-clear", "alarm", "swap", "triage", "drift"],
+            "pairs": [["effusion", "nodule"]],
+            "cutoff": {"effusion": 0.3},
+        },
+    ),
     Row(id="attack.fgsm", batch=display, options={"epsilon": ["1/255", "2/255"]}),
     Row(id="attack.momentum-linf", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 10}),
     Row(id="attack.pgd-linf", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
@@ -90,6 +102,13 @@ ROWS = (
     Row(id="attack.fab-linf", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 4}),
     Row(id="attack.curve-linf", batch=display, options={"epsilon": ["1/255", "2/255", "4/255"], "steps": 4}),
     Row(id="attack.worst-case", batch=display, options={"epsilon": ["1/255", "2/255"], "tier": "ci"}),
+    Row(
+        id="attack.universal-linf",
+        batch=display,
+        options={"epsilon": ["1/255", "2/255"], "epochs": 2, "least_cases": 1},
+    ),
+    Row(id="attack.few-pixels", batch=display, options={"levels": [1, 5], "rounds": 2, "candidates": 3}),
+    Row(id="attack.elastic-net-l1", batch=display, options={"epsilon": ["0.5/255", "2/255"], "steps": 4}),
     Row(id="saliency.parameter-randomisation", batch=display, options={"seeds": 1, "references": 3}),
     Row(id="shift.ct.dose", batch=ct, options={"levels": [0.5, 0.25]}, window_hu=(-160.0, 240.0)),
     Row(id="shift.ct.kernel", batch=ct, options={"levels": ["0.5", "1.6"]}, window_hu=(-160.0, 240.0)),

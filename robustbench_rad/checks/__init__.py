@@ -61,6 +61,12 @@ _ATTACK = CheckDefaults(
     critical_harm={"hide": 0.90, "create": 0.90},
 )
 _OWN: dict[str, CheckDefaults] = {
+    "attack.diagnostics": CheckDefaults(
+        domain=Domain.ADVERSARIAL,
+        judge="robustbench_rad.checks.adversarial_honesty",
+        summary="Whether surviving the attacks means anything: what trips here makes their passes inconclusive.",
+        informational=True,
+    ),
     "clean.performance": CheckDefaults(
         domain=Domain.CLEAN,
         judge="robustbench_rad.checks.clean",
