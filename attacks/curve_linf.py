@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -53,6 +54,8 @@ class CurveLinf(MinimalAttack, LinfAttack):
     >>> CurveLinf.from_options({"levels": ["1/255", "2/255"], "steps": 20, "refine": 0}).passes(findings=1)
     64.0
     """
+
+    flips_linear: ClassVar[float] = 1.0
 
     levels: tuple[Level, ...] = LADDER
     steps: int = 20
