@@ -82,8 +82,8 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
 
 def _masked(context: JudgeContext, condition: str, finding: str) -> NDArray[np.bool_]:
     """Cases whose anatomy could be filled in any way."""
-    filled: NDArray[np.bool_] = ~np.isnan([context.margins(condition, fill, finding) for fill in FILLS])
-    return filled.any(axis=0)
+    empty = np.isnan([context.margins(condition, fill, finding) for fill in FILLS])
+    return np.asarray(~empty.all(axis=0), dtype=np.bool_)
 
 
 def _told(item: Judged) -> Judged:

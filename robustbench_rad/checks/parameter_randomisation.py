@@ -52,7 +52,8 @@ def _similarity(context: JudgeContext, condition: str, name: str, finding: str, 
     values = _values(context, condition, name, finding)
     if np.isnan(values).all():
         raise StatisticsError("no positive case with a map that is not constant")
-    return mean(values, context.patients, context.n_patients, confidence=confidence)
+    bounds = (0.0, 1.0) if name in (RANDOMISED, BASELINE) else (-1.0, 1.0)
+    return mean(values, context.patients, context.n_patients, bounds=bounds, confidence=confidence)
 
 
 def _values(context: JudgeContext, condition: str, name: str, finding: str) -> Floats:

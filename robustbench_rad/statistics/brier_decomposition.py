@@ -12,8 +12,9 @@ from robustbench_rad.statistics.calibration import brier
 from robustbench_rad.statistics.calibration_error import brier_parts
 from robustbench_rad.statistics.clusters import check_patients, cluster_influence, count_patients, effective_size
 from robustbench_rad.statistics.estimate import Estimate, covariance, student_quantile
+from robustbench_rad.statistics.means import ALIKE, alike_limits
 from robustbench_rad.statistics.patient_bootstrap import case_weights
-from robustbench_rad.statistics.proportions import clopper_pearson, proportion
+from robustbench_rad.statistics.proportions import proportion
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -174,10 +175,5 @@ def _never_certain(estimate: Estimate, size: float, ceiling: float) -> Estimate:
     """Where no case differs from another, any unseen share up to Clopper-Pearson's bound still may."""
     if estimate.upper - estimate.lower > 1e-9:
         return estimate
-    unseen = clopper_pearson(0, size, confidence=estimate.confidence)[1]
-    return replace(
-        estimate,
-        lower=estimate.value * (1 - unseen),
-        upper=estimate.value + max(ceiling - estimate.value, 0.0) * unseen,
-        method="Clopper-Pearson, cases all alike",
-    )
+    lower, upper = alike_limits(estimate.value, size, (0.0, ceiling), confidence=estimate.confidence)
+    return replace(estimate, lower=lower, upper=upper, method=ALIKE)

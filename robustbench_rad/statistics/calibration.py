@@ -101,7 +101,7 @@ def brier(
     truth, p = np.asarray(labels, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
     if not ((p >= 0) & (p <= 1))[~np.isnan(truth)].all():
         raise StatisticsError("Brier score: expected probabilities between 0 and 1")
-    return mean((p - truth) ** 2, patients, n_patients, confidence=confidence)
+    return mean((p - truth) ** 2, patients, n_patients, bounds=(0.0, 1.0), confidence=confidence)
 
 
 def predictive_values(sensitivity: float, specificity: float, prevalence: float) -> tuple[float, float]:

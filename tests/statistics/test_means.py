@@ -23,6 +23,24 @@ def test_duplicates_and_missing_values_change_nothing():
     assert one.influence[2] == 0
 
 
+@pytest.mark.parametrize("value", [0.0, 0.2, 1.0])
+def test_patients_all_alike_leave_room_for_those_not_seen(value):
+    patients = np.repeat(np.arange(20), 2)
+    e = mean(np.full(40, value), patients, 20, bounds=(0, 1))
+    unseen = 1 - 0.025 ** (1 / 20)
+    assert (e.value, e.lower, e.upper) == pytest.approx((value, value * (1 - unseen), value + (1 - value) * unseen))
+    assert "alike" in e.method
+    same = mean(np.tile([0.0, 1.0], 20), patients, 20, bounds=(0, 1))  # cases vary, their patients do not
+    assert same.lower < 0.45
+    assert same.upper > 0.55
+
+
+def test_limits_stay_within_the_bounds_of_a_value():
+    e = mean([0.0, 0.0, 0.0, 0.4], range(4), 4, bounds=(0, 1))
+    assert (e.lower, e.value) == (0, pytest.approx(0.1))
+    assert mean([0.0, 0.0, 0.0, 0.4], range(4), 4).lower < 0
+
+
 def test_retained_spread_of_a_shrunken_score_is_its_factor():
     clean = np.random.default_rng(1).normal(size=50)
     e = spread_ratio(0.02 * clean + 5, clean, range(50), 50)
@@ -44,6 +62,7 @@ def test_retained_spread_covers():
 def test_constant_output_retains_nothing():
     e = spread_ratio(np.full(5, 3.0), np.arange(5.0), range(5), 5)
     assert (e.value, e.lower, e.upper) == (0, 0, 0)
+    assert e.method == "constant in all cases seen, up to 52.18% of others may vary"
 
 
 def test_spread_uses_the_cases_that_have_both():
@@ -56,6 +75,7 @@ def test_spread_uses_the_cases_that_have_both():
     [
         (lambda: mean([1.0, 2.0], [0, 0], 1), "two patients"),
         (lambda: mean([np.nan, np.nan], [0, 1], 2), "two patients"),
+        (lambda: mean([3.0, 3.0], [0, 1], 2), "nothing of how it varies"),
         (lambda: mean([1.0, np.inf], [0, 1], 2), "finite"),
         (lambda: spread_ratio([1.0, 2.0], [3.0, 3.0], [0, 1], 2), "do not vary"),
     ],
