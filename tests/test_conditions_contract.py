@@ -80,6 +80,7 @@ ROWS = (
     Row(id="attack.apgd-l2", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
     Row(id="attack.apgd-linf", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
     Row(id="attack.diagnostics", batch=display, options={"steps": 11, "max_cases": 3}),
+    Row(id="attack.frequency-band", batch=display, options={"epsilon": ["4/255", "8/255"], "steps": 3}),
     Row(
         id="attack.clinical-goals",
         batch=display,
