@@ -238,7 +238,7 @@ class Climb:
                 labels=batch.labels,
                 usable=radii > 0,
                 reasons=reasons,
-                also=(*attack.notes, *([attack.winner] if attack.winner else [])),
+                also=(*attack.notes, *attack.controls, *([attack.winner] if attack.winner else [])),
             ),
             compact_every=1 if batch.device.type == "cpu" else ACCELERATOR_COMPACTS_EVERY,
         )
