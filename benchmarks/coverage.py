@@ -16,15 +16,23 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit, ndtr, ndtri
+from simulation import (
+    IMAGES,
+    NEGATIVES,
+    coverage_cell,
+    distance_of,
+    draw_cases,
+    draw_noise,
+    generator_of,
+    markdown_table,
+)
 from threadpoolctl import threadpool_limits
 
 from robustbench_rad.criteria import judge
@@ -39,13 +47,9 @@ from robustbench_rad.statistics.precision_recall import average_precision
 from robustbench_rad.statistics.proportions import paired_difference, proportion
 from robustbench_rad.statistics.selective import RiskCoverage, risk_coverage
 
-Floats = NDArray[np.float64]
-Row = list[str]
-
 AREAS = (0.7, 0.85, 0.95, 0.99)
 POSITIVES = (10, 20, 50, 100, 300, 1000)
 ICCS = (0.0, 0.3, 0.6)
-IMAGES, NEGATIVES, MOST_NEGATIVES = 3, 5, 2000
 DELTA = 0.05
 DROPS, GATED = (0.0, 0.02, 0.05, 0.08, 0.12), (66, 250, 425)
 # Of the simulation that the gate was planned with.
@@ -76,16 +80,16 @@ def _areas(seed: int, samples: int) -> str:
     for icc, positives in itertools.product(ICCS, POSITIVES):
         row = [f"{icc:g}", str(positives)]
         for area in AREAS:
-            row.append(_cell(_area_samples(seed, samples, area, positives, icc), area))
+            row.append(coverage_cell(_area_samples(seed, samples, area, positives, icc), area))
         rows.append(row)
-    return _table("AUC", ["ICC", "positives", *(f"AUC {area:g}" for area in AREAS)], rows)
+    return markdown_table("AUC", ["ICC", "positives", *(f"AUC {area:g}" for area in AREAS)], rows)
 
 
 def _area_samples(seed: int, samples: int, area: float, positives: int, icc: float) -> Iterator[Estimate]:
-    rng = _generator(seed, "area", area, positives, icc)
+    rng = generator_of(seed, "area", area, positives, icc)
     for _ in range(samples):
-        labels, noise, patients = _cases(rng, positives, icc)
-        yield auc(labels, noise + _distance(area) * labels, patients, int(patients.max()) + 1)
+        labels, noise, patients = draw_cases(rng, positives, icc)
+        yield auc(labels, noise + distance_of(area) * labels, patients, int(patients.max()) + 1)
 
 
 def _drops(seed: int, samples: int) -> str:
@@ -95,10 +99,16 @@ def _drops(seed: int, samples: int) -> str:
         found = list(_drop_samples(seed, samples, area, DELTA, positives, icc))
         passes = [judge(e, DELTA).verdict is Verdict.PASS for e in found]
         rows.append(
-            [f"{icc:g}", str(positives), f"{area:g}", _cell(iter(found), DELTA), f"{100 * np.mean(passes):.1f} %"]
+            [
+                f"{icc:g}",
+                str(positives),
+                f"{area:g}",
+                coverage_cell(iter(found), DELTA),
+                f"{100 * np.mean(passes):.1f} %",
+            ]
         )
     head = ["ICC", "positives", "clean AUC", "coverage (width)", "passes at the margin"]
-    return _table(f"Paired AUC drop of {DELTA:g}, correlation of the scores 0.8", head, rows)
+    return markdown_table(f"Paired AUC drop of {DELTA:g}, correlation of the scores 0.8", head, rows)
 
 
 def _verdicts(seed: int, samples: int) -> str:
@@ -108,7 +118,9 @@ def _verdicts(seed: int, samples: int) -> str:
         samples_of = (_drop_samples(seed, samples // 2, 0.85, drop, positives, 0.0) for drop in DROPS)
         rows.append([str(positives), *(_shares(list(found)) for found in samples_of)])
     head = ["positives", *(f"true drop {drop:g}" for drop in DROPS)]
-    return _table(f"Pass / inconclusive / fail, in percent, at a tolerance of {DELTA:g}; clean AUC 0.85", head, rows)
+    return markdown_table(
+        f"Pass / inconclusive / fail, in percent, at a tolerance of {DELTA:g}; clean AUC 0.85", head, rows
+    )
 
 
 def _planned_verdicts(seed: int, samples: int) -> str:
@@ -119,7 +131,7 @@ def _planned_verdicts(seed: int, samples: int) -> str:
         rows += [[str(positives), name, *(_shares(made(cell)) for cell in found)] for name, made in _INTERVALS.items()]
     head = ["positives", "interval", *(f"true drop {drop:g}" for drop in DROPS)]
     place = f"clean AUC {PLANNED_AREA:g}, {PLANNED_NEGATIVES} negatives per positive"
-    return _table(f"Pass / inconclusive / fail, in percent, at a tolerance of {DELTA:g}; {place}", head, rows)
+    return markdown_table(f"Pass / inconclusive / fail, in percent, at a tolerance of {DELTA:g}; {place}", head, rows)
 
 
 def _price(seed: int, samples: int) -> str:
@@ -131,11 +143,11 @@ def _price(seed: int, samples: int) -> str:
         rows += [[f"{area:g}", name, *(_passes(made(cell)) for cell in found)] for name, made in _INTERVALS.items()]
     head = ["clean AUC", "interval", *(f"{positives} positives" for positives in sizes)]
     place = f"{PLANNED_NEGATIVES} negatives per positive"
-    return _table(f"Passes without any true drop, in percent, at a tolerance of {DELTA:g}; {place}", head, rows)
+    return markdown_table(f"Passes without any true drop, in percent, at a tolerance of {DELTA:g}; {place}", head, rows)
 
 
 def _planned_samples(seed: int, samples: int, area: float, drop: float, positives: int) -> Iterator[Estimate]:
-    rng = _generator(seed, "planned", area, drop, positives)
+    rng = generator_of(seed, "planned", area, drop, positives)
     return _pairs(rng, samples, area, drop, positives, 0.0, PLANNED_NEGATIVES)
 
 
@@ -169,7 +181,7 @@ def _passes(found: Sequence[Estimate]) -> str:
 
 
 def _drop_samples(seed: int, samples: int, area: float, drop: float, positives: int, icc: float) -> Iterator[Estimate]:
-    return _pairs(_generator(seed, "drop", area, drop, positives, icc), samples, area, drop, positives, icc)
+    return _pairs(generator_of(seed, "drop", area, drop, positives, icc), samples, area, drop, positives, icc)
 
 
 def _pairs(
@@ -183,9 +195,9 @@ def _pairs(
 ) -> Iterator[Estimate]:
     """Paired drops of an AUC; the scores of a case are correlated 0.8."""
     for _ in range(samples):
-        labels, noise, patients = _cases(rng, positives, icc, negatives=negatives)
-        other = 0.8 * noise + 0.6 * _noise(rng, patients, icc)
-        clean, altered = noise + _distance(area) * labels, other + _distance(area - drop) * labels
+        labels, noise, patients = draw_cases(rng, positives, icc, negatives=negatives)
+        other = 0.8 * noise + 0.6 * draw_noise(rng, patients, icc)
+        clean, altered = noise + distance_of(area) * labels, other + distance_of(area - drop) * labels
         yield auc_difference(labels, clean, altered, patients, int(patients.max()) + 1)
 
 
@@ -195,10 +207,10 @@ def _others(seed: int, samples: int) -> str:
     for name, (truth, make) in _estimators().items():
         row = [name]
         for images, icc in ((1, 0.0), (IMAGES, 0.6)):
-            rng = _generator(seed, name, images)
-            row.append(_cell((make(rng, images, icc) for _ in range(samples)), truth))
+            rng = generator_of(seed, name, images)
+            row.append(coverage_cell((make(rng, images, icc) for _ in range(samples)), truth))
         rows.append(row)
-    return _table("Other intervals", ["quantity", "one image per patient", f"{IMAGES} images, ICC 0.6"], rows)
+    return markdown_table("Other intervals", ["quantity", "one image per patient", f"{IMAGES} images, ICC 0.6"], rows)
 
 
 def _estimators() -> dict[str, tuple[float, Callable[[np.random.Generator, int, float], Estimate]]]:
@@ -228,22 +240,22 @@ def _rates(
     rng: np.random.Generator, positives: int, images: int, icc: float, sensitivity: float = 0.85
 ) -> tuple[Estimate, Estimate]:
     """Sensitivity as said and specificity 0.9; the noise of a patient's images is correlated."""
-    labels, noise, patients = _cases(rng, positives, icc, images)
+    labels, noise, patients = draw_cases(rng, positives, icc, images)
     called = np.where(labels == 1, noise < ndtri(sensitivity), noise > ndtri(0.9))
     right, count = called == (labels == 1), int(patients.max()) + 1
     return tuple(proportion(right, labels == label, patients, count) for label in (1, 0))  # type: ignore[return-value]
 
 
 def _sensitivity_drop(rng: np.random.Generator, images: int, icc: float) -> Estimate:
-    labels, noise, patients = _cases(rng, 66, icc, images)
-    other = 0.8 * noise + 0.6 * _noise(rng, patients, icc)
+    labels, noise, patients = draw_cases(rng, 66, icc, images)
+    other = 0.8 * noise + 0.6 * draw_noise(rng, patients, icc)
     pair = noise < ndtri(0.85), other < ndtri(0.75)
     return paired_difference(*pair, labels == 1, patients, int(patients.max()) + 1)
 
 
 def _precision(rng: np.random.Generator, positives: int, images: int, icc: float) -> Estimate:
-    labels, noise, patients = _cases(rng, positives, icc, images)
-    scores, count = noise + _distance(0.85) * labels, int(patients.max()) + 1
+    labels, noise, patients = draw_cases(rng, positives, icc, images)
+    scores, count = noise + distance_of(0.85) * labels, int(patients.max()) + 1
     return average_precision(labels, scores, patients, count, seed=int(rng.integers(2**31)), draws=200).estimate
 
 
@@ -272,7 +284,7 @@ def _referral(rng: np.random.Generator, patients: int, images: int) -> RiskCover
 def _large_precision() -> float:
     """Average precision of the whole population at a prevalence of 1/6, by quadrature."""
     at = np.linspace(-8, 10, 200_001)
-    distance = _distance(0.85)
+    distance = distance_of(0.85)
     found, called = 1 - ndtr(at - distance), 5 * (1 - ndtr(at))
     density = np.exp(-((at - distance) ** 2) / 2) / np.sqrt(2 * np.pi)
     precision = found / np.maximum(found + called, 1e-300)
@@ -289,44 +301,6 @@ def _large_area() -> tuple[float, float]:
     area = float((wrong / np.maximum(kept, 1e-300) * density).sum() / density.sum())
     rate = float(wrong[0] / kept[0])
     return area, area - rate - (1 - rate) * float(np.log(1 - rate))
-
-
-def _cases(
-    rng: np.random.Generator, positives: int, icc: float, images: int = IMAGES, negatives: int = NEGATIVES
-) -> tuple[Floats, Floats, NDArray[np.int64]]:
-    """Labels, noise and patients: one image per patient at ICC 0, else ``images`` images of fewer patients."""
-    images = 1 if icc == 0 else images
-    counts = [max(round(n / images), 2) for n in (positives, min(negatives * positives, MOST_NEGATIVES))]
-    labels = np.repeat([1.0, 0.0], [count * images for count in counts])
-    patients = np.repeat(np.arange(sum(counts)), images)
-    return labels, _noise(rng, patients, icc), patients
-
-
-def _noise(rng: np.random.Generator, patients: NDArray[np.int64], icc: float) -> Floats:
-    own = rng.normal(size=int(patients.max()) + 1)[patients]
-    return np.asarray(np.sqrt(icc) * own + np.sqrt(1 - icc) * rng.normal(size=len(patients)), dtype=np.float64)
-
-
-def _distance(area: float) -> float:
-    return float(ndtri(area) * np.sqrt(2))
-
-
-def _cell(found: Iterator[Estimate], truth: float) -> str:
-    """Coverage in percent, and the mean half-width over that of a normal interval of the true standard error."""
-    table = np.array([(e.value, e.lower, e.upper) for e in found])
-    held = (table[:, 1] <= truth + 1e-12) & (truth - 1e-12 <= table[:, 2])
-    ideal = normal_quantile(0.95) * float(np.std(table[:, 0]))
-    width = float(np.mean(table[:, 2] - table[:, 1])) / 2 / ideal if ideal > 0 else float("nan")
-    return f"{100 * held.mean():.1f} ({width:.2f})"
-
-
-def _generator(seed: int, *place: object) -> np.random.Generator:
-    return np.random.default_rng([seed, zlib.crc32(repr(place).encode())])
-
-
-def _table(title: str, head: Row, rows: list[Row]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return f"### {title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 _TRUE_AP, _TRUE_AURC = _large_precision(), _large_area()
