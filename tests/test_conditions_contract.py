@@ -97,6 +97,16 @@ ROWS = (
     Row(id="attack.pgd-linf", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
     Row(id="attack.pgd-l2", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
     Row(id="attack.minimal-norm", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 4}),
+    Row(
+        id="attack.boundary-l2",
+        batch=display,
+        options={"epsilon": ["1/255", "64/255"], "queries": 80, "votes": 10, "starts": 8},
+    ),
+    Row(
+        id="attack.boundary-linf",
+        batch=display,
+        options={"epsilon": ["1/255", "64/255"], "queries": 80, "votes": 10, "starts": 8},
+    ),
     Row(id="attack.few-pixel-evolution", batch=display, options={"levels": [1, 3], "evaluations": 40}),
     Row(id="attack.noise", batch=display, options={"epsilon": ["1/255", "2/255"], "draws": 6}),
     Row(id="attack.square-linf", batch=display, options={"epsilon": ["1/255", "2/255"], "queries": 12}),

@@ -67,6 +67,13 @@ _OWN: dict[str, CheckDefaults] = {
         summary="Whether surviving the attacks means anything: what trips here makes their passes inconclusive.",
         informational=True,
     ),
+    # The ladder goes on to radii that no undefended model withstands, so its worst level would always fail.
+    "attack.curve-linf": CheckDefaults(
+        domain=Domain.ADVERSARIAL,
+        judge="robustbench_rad.checks.robustness_curve",
+        summary="The radius at which each right call flips, and how many flip below the noise; shown, not judged.",
+        informational=True,
+    ),
     "clean.performance": CheckDefaults(
         domain=Domain.CLEAN,
         judge="robustbench_rad.checks.clean",
@@ -90,6 +97,14 @@ _OWN: dict[str, CheckDefaults] = {
     "clean.readers": _shown(
         "clean_readers",
         "How far the declared readers agree, and where the model stands among them; shown, not judged.",
+    ),
+    # Each goal contains a flip, so a flip's numbers hold for it.
+    "attack.clinical-goals": CheckDefaults(
+        domain=Domain.ADVERSARIAL,
+        judge="robustbench_rad.checks.clinical_goals",
+        summary="Share of cases in which an attack reaches a goal about all findings: quiet, all-clear, swap, triage.",
+        tolerance=dict.fromkeys(("hide", "create", "quiet", "all-clear", "swap", "triage"), 0.30),
+        critical_harm=dict.fromkeys(("hide", "create", "quiet", "all-clear", "swap", "triage"), 0.90),
     ),
     "shortcut.masked-anatomy": CheckDefaults(
         domain=Domain.SHORTCUT,
@@ -133,14 +148,14 @@ def defaults(id: str) -> CheckDefaults:
     Raises:
         PlanError: No such check; the nearest id is named.
     """
-    from robustbench_rad.registry import catalogue
+    from robustbench_rad.registry import find, names
 
     if id in _OWN:
         return _OWN[id]
-    known = catalogue()
-    if id in known and known[id].domain in (Domain.ACQUISITION_SHIFT, Domain.ADVERSARIAL):
-        return _SHIFT if known[id].domain == Domain.ACQUISITION_SHIFT else _ATTACK
-    raise PlanError(f"[checks]: unknown check {id!r}", hint=suggestion(id, [*known, *_OWN]))
+    known = find(id)
+    if known and known.domain in (Domain.ACQUISITION_SHIFT, Domain.ADVERSARIAL):
+        return _SHIFT if known.domain == Domain.ACQUISITION_SHIFT else _ATTACK
+    raise PlanError(f"[checks]: unknown check {id!r}", hint=suggestion(id, [*names(), *_OWN]))
 
 
 def all_checks() -> dict[str, CheckDefaults]:
