@@ -80,6 +80,7 @@ ROWS = (
     Row(id="attack.apgd-l2", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
     Row(id="attack.apgd-linf", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
     Row(id="attack.diagnostics", batch=display, options={"steps": 11, "max_cases": 3}),
+    Row(id="attack.expectation-linf", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
     Row(id="attack.frequency-band", batch=display, options={"epsilon": ["4/255", "8/255"], "steps": 3}),
     Row(
         id="attack.clinical-goals",
@@ -100,12 +101,12 @@ ROWS = (
     Row(
         id="attack.boundary-l2",
         batch=display,
-        options={"epsilon": ["1/255", "64/255"], "queries": 80, "votes": 10, "starts": 8},
+        options={"levels": ["64/255"], "queries": 80, "votes": 10, "starts": 8},
     ),
     Row(
         id="attack.boundary-linf",
         batch=display,
-        options={"epsilon": ["1/255", "64/255"], "queries": 80, "votes": 10, "starts": 8},
+        options={"levels": ["64/255"], "queries": 80, "votes": 10, "starts": 8},
     ),
     Row(id="attack.few-pixel-evolution", batch=display, options={"levels": [1, 3], "evaluations": 40}),
     Row(id="attack.noise", batch=display, options={"epsilon": ["1/255", "2/255"], "draws": 6}),
