@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from robustbench_rad.checks import defaults
+from robustbench_rad.checks.adversarial_honesty import untold
 from robustbench_rad.checks.comparisons import missing_check, worst_verdict
 from robustbench_rad.checks.context import CheckOutcome, JudgeContext
 from robustbench_rad.criteria import Judged, with_points
@@ -57,7 +58,7 @@ def judge_audit(
     return Judgement(
         judged=judged,
         curves=[curve for outcome in outcomes for curve in outcome.curves],
-        tables=[table for outcome in outcomes for table in outcome.tables],
+        tables=[*(table for outcome in outcomes for table in outcome.tables), *untold(context)],
         notices=[
             *_profile_notice(profile),
             *_multiplicity_notice(profile, judged),
@@ -83,6 +84,8 @@ def _judge(context: JudgeContext, check: CheckSpec, error: str) -> CheckOutcome:
         return CheckOutcome(judged=[])
     if not check.enabled:
         return CheckOutcome(judged=[missing_check(check, "the plan leaves this check out")])
+    if error and check.informational:
+        return CheckOutcome(judged=[], notices=[f"{check.id} could not be shown: {error}"])
     if error:
         return CheckOutcome(judged=[missing_check(check, error)])
     outcome: CheckOutcome = importlib.import_module(defaults(check.id).judge).judge(context, check)

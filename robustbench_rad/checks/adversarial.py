@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from robustbench_rad.checks import adversarial_honesty as honesty
 from robustbench_rad.checks.comparisons import Comparison, judge_jointly
 from robustbench_rad.checks.context import CheckOutcome, Floats, JudgeContext
 from robustbench_rad.checks.metrics import METRICS, curve
@@ -35,7 +36,7 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
             level=level,
             counted="positives" if side == HIDE else "negatives",
             estimate=partial(_flip_rate, context, check.id, level.name, finding, side),
-            doubt=_masked_gradients(context, check.id, level, finding, side),
+            doubt=_doubt(context, check.id, level, finding, side),
             cases=partial(_correct, context, finding),
         )
         for finding in context.findings
@@ -59,7 +60,8 @@ def _flip_rate(
     missing = int((attackable & ~np.isfinite(attacked)).sum())
     if missing:
         raise StatisticsError(f"the attack gave no margin for {missing} case(s)")
-    flipped = attacked < 0 if side == HIDE else attacked >= 0
+    noise = honesty.Cases(context=context, finding=finding).noise  # within it a margin has no side: a tie is no flip
+    flipped = (attacked < 0 if side == HIDE else attacked >= 0) & ~((np.abs(attacked) <= noise) & (noise > 0))
     return proportion(flipped, attackable, context.patients, context.n_patients, confidence=confidence)
 
 
@@ -68,6 +70,11 @@ def _correct(context: JudgeContext, finding: str) -> NDArray[np.bool_]:
     label, clean = context.label(finding), context.clean(finding)
     correct: NDArray[np.bool_] = ((label == HIDE) & (clean >= 0)) | ((label == CREATE) & (clean < 0))
     return correct
+
+
+def _doubt(context: JudgeContext, condition: str, level: Level, finding: str, side: float) -> str:
+    masked = _masked_gradients(context, condition, level, finding, side)
+    return "; ".join([*[masked] * bool(masked), *honesty.doubts(context, condition, level, finding, side)])
 
 
 def _masked_gradients(context: JudgeContext, condition: str, level: Level, finding: str, side: float) -> str:
