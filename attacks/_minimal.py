@@ -87,6 +87,7 @@ class MinimalAttack(Attack):
         index = front.index
         front.own |= {"radii": found.radii[index], "by_level": found.health[index], "smallest": found.smallest[index]}
         self.search(front, self.levels[-1])
+        index = front.index  # a target that left had found nothing
         found.health[index], found.smallest[index] = front.own["by_level"], front.own["smallest"]
         front.compact(leave=True)
 

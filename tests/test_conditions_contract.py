@@ -121,6 +121,7 @@ ROWS = (
     ),
     Row(id="attack.few-pixels", batch=display, options={"levels": [1, 5], "rounds": 2, "candidates": 3}),
     Row(id="attack.elastic-net-l1", batch=display, options={"epsilon": ["0.5/255", "2/255"], "steps": 4}),
+    Row(id="attack.spatial", batch=display, options={"levels": ["1/2", 1], "refinements": 2}),
     Row(id="saliency.parameter-randomisation", batch=display, options={"seeds": 1, "references": 3}),
     Row(id="shift.ct.dose", batch=ct, options={"levels": [0.5, 0.25]}, window_hu=(-160.0, 240.0)),
     Row(id="shift.ct.kernel", batch=ct, options={"levels": ["0.5", "1.6"]}, window_hu=(-160.0, 240.0)),
