@@ -97,6 +97,19 @@ class InputSpec:
             images, size = _fit_aspect(images, self.size, self.resize)
         return _centre(_interpolate(images, size, self), self.size)
 
+    def display_spacing(self, spacing_mm: Sequence[float], native: Sequence[int]) -> tuple[float, ...]:
+        """Millimetres per display pixel, of an image of ``native`` pixels whose own spacing is given.
+
+        >>> InputSpec(size=(224, 224)).display_spacing((0.2, 0.2), (2240, 1120))
+        (2.0, 1.0)
+        >>> InputSpec(size=(224, 224), resize=Resize.PAD).display_spacing((0.2, 0.2), (2240, 1120))
+        (2.0, 2.0)
+        """
+        scales = [given / target for given, target in zip(native, self.size, strict=True)]
+        if self.resize is not Resize.STRETCH and tuple(native) != self.size:
+            scales = [max(scales) if self.resize is Resize.PAD else min(scales)] * len(scales)
+        return tuple(spacing * scale for spacing, scale in zip(spacing_mm, scales, strict=True))
+
     def network(self, display: Tensor) -> Tensor:
         """Replicate the grey plane to the network's channels and normalise."""
         shape = (1, self.channels, *[1] * (display.ndim - 2))

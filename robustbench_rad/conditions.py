@@ -79,7 +79,7 @@ class Batch:
         space: Which space ``images`` is in.
         unit: Unit of physical images; None in the other spaces.
         modality: DICOM modality code (DX, CR, CT, MR, MG, US).
-        spacing_mm: ``(N, 2)`` or ``(N, 3)`` row, column (slice, row, column) spacing; NaN where unknown.
+        spacing_mm: ``(N, 2)`` or ``(N, 3)`` row, column (slice, row, column) spacing of ``images``; NaN where unknown.
         anatomy: ``(N, 1, H, W)`` boolean masks of the anatomy in ``space``, or None.
         lesion: ``(N, 1, H, W)`` boolean masks of the lesions in ``space``, or None when no case says where its lesions are;
             an empty mask is either "no lesion" or "not said", see ``lesion_known``.

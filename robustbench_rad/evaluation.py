@@ -87,7 +87,7 @@ class Evaluator:
     ) -> Batch:
         device = self.classifier.device
         axes = images.ndim - 2
-        spacing = [case.spacing_mm or (float("nan"),) * axes for case in cases]
+        spacing = [self._spacing(case, space) or (float("nan"),) * axes for case in cases]
         return Batch(
             images=images.to(device),
             labels=torch.tensor([case.record.labels for case in cases], dtype=torch.float32, device=device),
@@ -109,6 +109,12 @@ class Evaluator:
             audit_seed=self.seed,
             attributes=tuple(case.attributes for case in cases),
         )
+
+    def _spacing(self, case: Case, space: Space) -> tuple[float, ...] | None:
+        """Millimetres per pixel of the space; resizing to the display changes them."""
+        if case.spacing_mm is None or space is not Space.DISPLAY:
+            return case.spacing_mm
+        return self.classifier.input.display_spacing(case.spacing_mm, case.image.shape[1:])
 
     def chunk(self, cases: Sequence[Case]) -> Chunk:
         """Evaluate every condition on these cases.
