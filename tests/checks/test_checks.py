@@ -210,14 +210,14 @@ class TestAttack:
         attacked[flipped] *= -1
         winner[flipped] = [0, 0, 1, 2, 2]
         found = {("attack.fgsm", "winner of fgsm, pgd-linf, pgd-linf 2", "1/255", "f"): winner}
-        (table,) = self.judged(attacked, quantities=found).tables
+        table, *_ = self.judged(attacked, quantities=found).tables
         (row,) = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
         by_member = [row[f"found by {member}"] for member in ("fgsm", "pgd-linf", "pgd-linf 2")]
         assert by_member == [2, 1, 2]
         assert sum(by_member) == row["hidden"] + row["created"]
 
     def test_an_attack_without_members_has_no_such_column(self):
-        (table,) = self.judged(CLEAN).tables
+        table, *_ = self.judged(CLEAN).tables
         assert not [column for column in table.columns if column.startswith("found by")]
 
 
