@@ -110,6 +110,11 @@ class Diagnostics(Condition):
         around = 3 + watched.REPEATS + 1 + 2 + 2 * watched.SUBSETS + 1 + NEIGHBOURS
         return float(findings * (descents + around))
 
+    def sampled_cases(self, findings: int) -> int:
+        """As many positive and negative cases as are sampled; a case sampled for two findings counts twice in the price."""
+        del findings
+        return 2 * self.max_cases
+
     def fit(self, classifier: Classifier, batches: Iterator[Batch]) -> State | None:
         """Choose the cases to look at: ``cutoffs`` ``(K, 2)``, the largest key of the negatives and of the positives."""
         count = len(classifier.findings)

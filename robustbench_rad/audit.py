@@ -82,6 +82,9 @@ class Prepared:
             "data": data,
             "device": self.classifier.device.type,
         }
+        files = {condition.id: sha256 for condition in self.conditions if (sha256 := condition.reads_sha256)}
+        if files:
+            measured["files"] = files
         if isinstance(self.classifier, DefendedClassifier):
             measured["defences"] = [defence.version for defence in self.classifier.defences]
         model_sha256 = digest([self.classifier.weights_sha256, source_sha256(self.plan, self.classifier.module)])
@@ -91,7 +94,10 @@ class Prepared:
     def passes_per_case(self) -> float:
         """Price: forward-equivalents of the network per case, clean passes and the run without defences included."""
         findings = len(self.classifier.findings)
-        asked = 1.0 + sum(condition.passes(findings) for condition in self.conditions)
+        cases = max(1, len(self.table.records))
+        sampled = (min(cases, condition.sampled_cases(findings) or cases) for condition in self.conditions)
+        prices = (condition.passes(findings) for condition in self.conditions)
+        asked = 1.0 + sum(price * count / cases for price, count in zip(prices, sampled, strict=True))
         return asked * (defence_passes(self.plan.model.defences) + (self.undefended is not None))
 
     @property

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from robustbench_rad.classifier import Classifier
+    from robustbench_rad.plan import Plan
 
 
 class Space(StrEnum):
@@ -291,6 +292,20 @@ class Condition:
         """Space of the images that :meth:`fit` and :meth:`apply` are given; an option may make it another than ``space``."""
         return self.space
 
+    def bound(self, plan: Plan) -> Self:
+        """The condition as the plan means it, for one whose options name files or speak of the model.
+
+        Raises:
+            PlanError: The options do not fit the plan.
+        """
+        del plan
+        return self
+
+    @property
+    def reads_sha256(self) -> str:
+        """Hash of the files that the options name; "" for none. Part of the identity of a run."""
+        return ""
+
     def self_test(self) -> str:
         """Solve a problem whose answer is known, with these options, in this very process: a positive control.
 
@@ -315,6 +330,11 @@ class Condition:
         """Price: forward-equivalents per case (a backward counts two) at these levels."""
         del findings
         return float(len(self.levels))
+
+    def sampled_cases(self, findings: int) -> int | None:
+        """Cases that :meth:`passes` is paid for at most, of however many there are; None: all of them."""
+        del findings
+        return None
 
     def apply(self, batch: Batch, query: ModelQuery | None, state: State | None) -> Applied:
         """Apply every level to the batch.

@@ -139,6 +139,8 @@ class Rule:
         pintor: Indicator of Pintor et al. that it answers; "" for none.
         doubt: ``not trustworthy`` or ``not assessable``.
         gradient_only: It concerns only attacks that follow a gradient.
+        longer_search: It asks whether a longer or another search finds more; answered for an attack that already found
+            everything which those searches found.
         compares: It compares attacks, and concerns only those that were beaten.
     """
 
@@ -149,6 +151,7 @@ class Rule:
     pintor: str = ""
     doubt: str = "not trustworthy"
     gradient_only: bool = False
+    longer_search: bool = False
     compares: bool = False
 
 
@@ -194,10 +197,13 @@ def doubts(context: JudgeContext, check: str, level: Level, finding: str, side: 
         side: 1 for calls that may be hidden, 0 for calls that may be created.
     """
     cases = Cases(context=context, finding=finding, side=side)
+    answered = follows_gradient(check) and _missed(cases, check, level) == 0
     found = [
         (rule, rule.assess(cases))
         for rule in RULES
-        if not rule.compares and (not rule.gradient_only or follows_gradient(check))
+        if not rule.compares
+        and (not rule.gradient_only or follows_gradient(check))
+        and not (rule.longer_search and answered)
     ]
     said = [f"{rule.doubt}: {rule.name}: {item.measured}" for rule, item in found if item.state is State.TRIPS]
     return [*said, *_against(cases, check, level)]
@@ -246,17 +252,21 @@ def _against(cases: Cases, check: str, level: Level) -> list[str]:
                 said.append(
                     f"not trustworthy: {weak} flipped {beaten} of {int(survived.sum())} calls that it left standing"
                 )
-    epsilon = cases.fact("epsilon")
-    if _kind(level) == "linf" and epsilon <= level.value * (1 + 1e-9):
-        watched = np.zeros(len(survived), dtype=bool)
-        for name in ("flipped", "flipped_twice_the_steps", "flipped_second_start", "flipped_cross_entropy"):
-            watched |= cases.context.measured(DIAGNOSTICS, name, finding=cases.finding) > 0
-        missed = int((watched & survived).sum())
-        if missed and follows_gradient(check):
-            said.append(
-                f"not trustworthy: the descents of the diagnostics flipped {missed} calls that it left standing"
-            )
+    missed = _missed(cases, check, level) or 0
+    if missed and follows_gradient(check):
+        said.append(f"not trustworthy: the descents of the diagnostics flipped {missed} calls that it left standing")
     return list(dict.fromkeys(said))
+
+
+def _missed(cases: Cases, check: str, level: Level) -> int | None:
+    """Calls that the descents of the diagnostics flipped and an attack left standing; None where it may do less than they."""
+    epsilon = cases.fact("epsilon")
+    if _kind(level) != "linf" or not epsilon <= level.value * (1 + 1e-9):
+        return None
+    watched = np.zeros(len(cases.right), dtype=bool)
+    for name in ("flipped", "flipped_twice_the_steps", "flipped_second_start", "flipped_cross_entropy"):
+        watched |= cases.context.measured(DIAGNOSTICS, name, finding=cases.finding) > 0
+    return int((watched & cases.survived(check, level)).sum())
 
 
 def _percent(share: float) -> str:
@@ -495,6 +505,7 @@ RULES: tuple[Rule, ...] = (
         carlini="try several losses",
         pintor="non-adaptive attack (transfer failure)",
         gradient_only=True,
+        longer_search=True,
     ),
     Rule(
         name="temperature law",
@@ -526,6 +537,7 @@ RULES: tuple[Rule, ...] = (
         carlini="verify that attacks have converged",
         pintor="incomplete optimisation",
         gradient_only=True,
+        longer_search=True,
     ),
     Rule(
         name="restarts",
@@ -534,6 +546,7 @@ RULES: tuple[Rule, ...] = (
         carlini="use several random starts",
         pintor="incomplete optimisation",
         gradient_only=True,
+        longer_search=True,
     ),
     Rule(
         name="black beats white",
