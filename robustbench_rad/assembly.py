@@ -18,6 +18,7 @@ from robustbench_rad.checks.comparisons import try_interval
 from robustbench_rad.checks.context import JudgeContext
 from robustbench_rad.checks.metrics import metric
 from robustbench_rad.conditions import Level
+from robustbench_rad.measured import without_folders
 from robustbench_rad.plan import Plan
 from robustbench_rad.planning import Assumptions, certify, shift_comparisons, shift_tolerance
 from robustbench_rad.planning_counts import CountTable
@@ -47,15 +48,7 @@ def model_summary(plan: Plan, classifier: Classifier) -> ModelSummary:
 
 def shareable_plan(plan: Plan) -> dict[str, Any]:
     """The effective plan for the record; an absolute path is shortened to its last part, for a report is passed on."""
-
-    def shared(value: Any) -> Any:  # noqa: ANN401 - plain data of any shape
-        if isinstance(value, dict):
-            return {key: shared(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [shared(item) for item in value]
-        return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
-
-    found: dict[str, Any] = shared(plan.effective())
+    found: dict[str, Any] = without_folders(plan.effective())
     return found
 
 

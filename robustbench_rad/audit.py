@@ -35,6 +35,7 @@ from robustbench_rad.pairing import CaseSet
 from robustbench_rad.plan import Plan, digest, make_plan
 from robustbench_rad.preflight import choose_sample, preflight
 from robustbench_rad.preflight_items import sentinel_items
+from robustbench_rad.pricing import Price, prices, sentence
 from robustbench_rad.profile import Profile, ProfileFile, effective_profile, read_profile
 from robustbench_rad.progress import Progress
 from robustbench_rad.query import CountingQuery
@@ -91,14 +92,19 @@ class Prepared:
         return Identity(plan=digest(measured), model=model_sha256, data=self.table.digest)
 
     @property
+    def prices(self) -> tuple[Price, ...]:
+        """Price of every condition in passes of the network, the run without defences included."""
+        return prices(
+            self.conditions,
+            findings=len(self.classifier.findings),
+            cases=len(self.table.records),
+            factor=float(defence_passes(self.plan.model.defences) + (self.undefended is not None)),
+        )
+
+    @property
     def passes_per_case(self) -> float:
         """Price: forward-equivalents of the network per case, clean passes and the run without defences included."""
-        findings = len(self.classifier.findings)
-        cases = max(1, len(self.table.records))
-        sampled = (min(cases, condition.sampled_cases(findings) or cases) for condition in self.conditions)
-        prices = (condition.passes(findings) for condition in self.conditions)
-        asked = 1.0 + sum(price * count / cases for price, count in zip(prices, sampled, strict=True))
-        return asked * (defence_passes(self.plan.model.defences) + (self.undefended is not None))
+        return sum(price.total for price in self.prices) / max(1, len(self.table.records))
 
     @property
     def undefended(self) -> Prepared | None:
@@ -125,6 +131,7 @@ def run_audit(plan: Plan, *, folder: Path | None = None, progress: Progress | No
     progress = progress or Progress()
     try:
         prepared = prepare(plan, progress=progress)
+        progress.message(sentence(prepared.prices))
         declared = plan.path(plan.run.folder) if plan.run.folder else None
         place = folder or declared or default_folder(Path(plan.source).stem, prepared.identity)
         with (

@@ -10,6 +10,7 @@ import importlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Self
 
 from robustbench_rad.checks import defaults
@@ -45,7 +46,9 @@ class Measured:
         """Describe a condition."""
         names = [f.name for f in fields(condition) if f.name not in _NO_OPTION]
         options = json.loads(json.dumps({name: getattr(condition, name) for name in names}, default=str))
-        return cls(id=condition.id, version=condition.version, levels=condition.levels, options=options)
+        return cls(
+            id=condition.id, version=condition.version, levels=condition.levels, options=without_folders(options)
+        )
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:
@@ -75,6 +78,19 @@ class Measured:
         """The level of the same strength, whatever it was called."""
         same = (level for level in self.levels if (level.value, level.unit) == (wanted.value, wanted.unit))
         return next(same, None)
+
+
+def without_folders(value: Any) -> Any:  # noqa: ANN401 - plain data of any shape
+    """Plain data with absolute paths shortened to their last part, for what is passed on.
+
+    >>> without_folders({"weights": "/home/someone/previous.pt", "steps": [1, 2]})
+    {'weights': 'previous.pt', 'steps': [1, 2]}
+    """
+    if isinstance(value, Mapping):
+        return {key: without_folders(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_folders(item) for item in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +124,7 @@ def make_conditions(plan: Plan, profile: Profile) -> tuple[Condition, ...]:
         if check.enabled and defaults(check.id).condition:
             layer = {"layer": plan.model.saliency_layer} if check.domain is Domain.SALIENCY else {}
             given = {name: value for name, value in layer.items() if value is not None}
-            made.append(entry(check.id).load().from_options({**check.options, **given}))
+            made.append(entry(check.id).load().from_options({**check.options, **given}).bound(plan))
         elif check.options and not defaults(check.id).condition:
             _check_options(plan, check)
     return tuple(made)

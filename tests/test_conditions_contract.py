@@ -122,6 +122,13 @@ ROWS = (
     Row(id="attack.few-pixels", batch=display, options={"levels": [1, 5], "rounds": 2, "candidates": 3}),
     Row(id="attack.elastic-net-l1", batch=display, options={"epsilon": ["0.5/255", "2/255"], "steps": 4}),
     Row(id="attack.spatial", batch=display, options={"levels": ["1/2", 1], "refinements": 2}),
+    Row(id="attack.transfer-linf", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
+    Row(
+        id="attack.worst-acquisition",
+        batch=ct,
+        options={"levels": [0.5, 1], "evaluations": 4},
+        window_hu=(-160.0, 240.0),
+    ),
     Row(id="saliency.parameter-randomisation", batch=display, options={"seeds": 1, "references": 3}),
     Row(id="shift.ct.dose", batch=ct, options={"levels": [0.5, 0.25]}, window_hu=(-160.0, 240.0)),
     Row(id="shift.ct.kernel", batch=ct, options={"levels": ["0.5", "1.6"]}, window_hu=(-160.0, 240.0)),
@@ -142,7 +149,7 @@ class Bench:
 
     def apply(self, batch: Batch) -> tuple[list[Variant], dict[tuple[str, str, str], Measurement]]:
         """All variants, and measurements by quantity, level and finding."""
-        applied = self.condition.apply(batch, CountingQuery(self.classifier), self.state)
+        applied = self.condition.apply(batch, _query(self.classifier, batch), self.state)
         assert isinstance(applied, Applied)
         variants = list(applied.variants)
         measured = {(m.quantity, m.level, m.finding): m for m in applied.measurements}
@@ -155,11 +162,16 @@ def _bench(id: str) -> Bench:
     row = next(row for row in ROWS if row.id == id)
     batch = row.batch()
     classifier = _classifier(batch.images.shape[-1], row.window_hu)
-    if batch.space is Space.DISPLAY:
-        batch = replace(batch, clean_margins=CountingQuery(classifier).margins(batch.images))
+    batch = replace(batch, clean_margins=_query(classifier, batch).margins(batch.images))
     condition = entry(row.id).load().from_options(row.options)
     state = condition.fit(classifier, iter([batch])) if condition.needs_fit else None
     return Bench(row=row, condition=condition, classifier=classifier, batch=batch, state=state)
+
+
+def _query(classifier: Classifier, batch: Batch) -> CountingQuery:
+    """The model, asked about images of the batch's space."""
+    query = CountingQuery(classifier)
+    return query.through(classifier.display) if batch.space is Space.PHYSICAL else query
 
 
 def _classifier(pixels: int, window_hu: tuple[float, float] | None) -> Classifier:
