@@ -211,6 +211,8 @@ class Evaluator:
         query = self.query
         if batch.space is Space.STORED:
             query = query.through(stored_view(batch, self.classifier))
+        elif batch.space is Space.PHYSICAL:
+            query = query.through(lambda images: self.classifier.display(self._declared(images, batch.unit)))
         return condition.apply(batch, query, self.states.get(condition.id))
 
     def displayed(self, condition: Condition, images: Tensor, batch: Batch) -> Tensor:
