@@ -121,6 +121,8 @@ ROWS = (
     ),
     Row(id="attack.few-pixels", batch=display, options={"levels": [1, 5], "rounds": 2, "candidates": 3}),
     Row(id="attack.elastic-net-l1", batch=display, options={"epsilon": ["0.5/255", "2/255"], "steps": 4}),
+    Row(id="attack.contrast", batch=display, options={"levels": ["1/2", 1], "steps": 4}),
+    Row(id="attack.smooth-warp", batch=display, options={"levels": [1, 2], "steps": 4}),
     Row(id="attack.spatial", batch=display, options={"levels": ["1/2", 1], "refinements": 2}),
     Row(id="attack.transfer-linf", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
     Row(
