@@ -87,6 +87,7 @@ def audit(
     device: DeviceOption = None,
     workers: WorkersOption = None,
     allow_pickle: PickleOption = False,
+    price: Annotated[bool, typer.Option("--price", help="Only show what it would cost, and stop.")] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -94,8 +95,31 @@ def audit(
 ) -> None:
     """Measure: run the plan, write result and reports, exit 0 when complete. A killed run continues."""
     output = Output(json=as_json, quiet=quiet, verbose=verbose, no_color=no_color)
-    done = _audit(_read(plan, root, profile, device, workers, allow_pickle), run_folder, output)
-    _show(done, output)
+    made = _read(plan, root, profile, device, workers, allow_pickle)
+    if price:
+        _price(made, output)
+    else:
+        _show(_audit(made, run_folder, output), output)
+
+
+def _price(plan: Plan, output: Output) -> None:
+    """Show the price of an audit without running it."""
+    from robustbench_rad.audit import prepare
+    from robustbench_rad.cli_progress import make_progress
+    from robustbench_rad.pricing import price_table
+
+    progress = make_progress(output.messages, quiet=output.quiet or output.json)
+    try:
+        priced = prepare(plan, progress=progress).prices
+    finally:
+        progress.close()
+    if output.json:
+        rows = [
+            {"id": p.id, "levels": p.levels, "per_case": p.per_case, "cases": p.cases, "total": p.total} for p in priced
+        ]
+        output.print_json({"prices": rows, "total": sum(p.total for p in priced)})
+    else:
+        output.console.print(price_table(priced))
 
 
 @app.command()
