@@ -68,8 +68,10 @@ def on_cross_entropy(query: ModelQuery, targets: Targets, bits: int, offset: Ten
     def ask(planes: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         health, gradient = margin(planes, rows)
         side = targets.side[rows]
-        right = torch.sigmoid(side * (health * side + offset[rows]))  # probability of the true label
-        return health, gradient * (1.0 - right).reshape(-1, *[1] * (planes.ndim - 1))
+        left = (
+            torch.sigmoid(health * side + offset[rows]) - (side > 0).float()
+        ).abs()  # as float32 has it: 0 from z = 16.6
+        return health, gradient * left.reshape(-1, *[1] * (planes.ndim - 1))
 
     return ask
 
