@@ -108,7 +108,7 @@ class WorstAcquisition(Condition):
             if shift not in {**CLINICAL, **self.envelope}:
                 raise ValueError(f"envelope: expected a range for {shift!r}, which has no default")
         for shift in {*self.shifts, *self.envelope}:
-            _check_range(shift, self.range(shift))
+            _check_range(shift, self.envelope.get(shift, CLINICAL.get(shift)))
 
     @classmethod
     def level(cls, value: float | str) -> Level:
@@ -117,8 +117,8 @@ class WorstAcquisition(Condition):
 
     def range(self, shift: str) -> Range:
         """Lowest and highest value of a shift's level."""
-        given = self.envelope.get(shift, CLINICAL.get(shift, (1.0, 1.0)))
-        return tuple(given)  # type: ignore[return-value]
+        low, high = self.envelope.get(shift, CLINICAL.get(shift, (1.0, 1.0)))
+        return float(low), float(high)
 
     def passes(self, findings: int) -> float:
         """Forwards only; all findings share them."""
@@ -165,13 +165,13 @@ class WorstAcquisition(Condition):
         yield from variants
 
 
-def _check_range(shift: str, ends: Sequence[float]) -> None:
-    numbers = len(ends) == 2 and all(isinstance(e, int | float) and math.isfinite(e) for e in ends)
-    untouched = (1.0 if ends[0] > 0 else 0.0) if numbers else math.nan
-    if not numbers or ends[0] >= ends[1] or not ends[0] <= untouched <= ends[1]:
+def _check_range(shift: str, given: object) -> None:
+    ends = [end for end in given if isinstance(end, int | float)] if isinstance(given, list | tuple) else []
+    untouched = 1.0 if ends and ends[0] > 0 else 0.0
+    if len(ends) != 2 or not all(map(math.isfinite, ends)) or not ends[0] <= untouched <= ends[1] or ends[0] == ends[1]:
         raise ValueError(
             f"envelope: expected [lowest, highest] of {shift!r} with the value that leaves an image as it is inside "
-            f"(1 for ratios, 0 for differences), got {list(ends)}"
+            f"(1 for ratios, 0 for differences), got {given!r}"
         )
 
 

@@ -39,6 +39,7 @@ WITHOUT_GRADIENT = (
     "marker",
     "universal",
     "shift",
+    "acquisition",
 )
 
 PROBABILITY_LIMIT = 12.0  # float32 probabilities near 1 resolve log-odds there to 0.01, and beyond 16.6 not at all

@@ -1,0 +1,243 @@
+"""The worst acquisition: what is searched, how near it comes to the worst of a dense grid, and what is said of it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from robustbench_rad.attacks.acquisition_search import Axis, WorstAcquisition, even_points, images_at
+from robustbench_rad.classifier import Classifier, Head, HeadSpec, InputSpec, Outputs
+from robustbench_rad.conditions import Batch, Space, Unit
+from robustbench_rad.errors import PlanError
+from robustbench_rad.query import CountingQuery
+from robustbench_rad.registry import entry
+from robustbench_rad.seeds import derive_seed
+
+CT = ("shift.ct.dose", "shift.ct.kernel")
+
+
+class Texture(nn.Module):
+    """Two findings that read noise and edges: one of little texture, one of much."""
+
+    def forward(self, x):
+        rough = (x[..., 1:, :] - x[..., :-1, :]).abs().flatten(1).mean(1)
+        bright = x.flatten(1).mean(1)
+        return torch.stack([40 * (rough - 0.05), 30 * (bright - 0.3) - 60 * (rough - 0.05)], 1)
+
+
+def query():
+    head = HeadSpec(kind=Head.SIGMOID, outputs=Outputs.LOGITS, findings=("a", "b"), thresholds=(0.5, 0.5))
+    model = Classifier(module=Texture().eval(), input=InputSpec(size=(48, 48), window_hu=(-160.0, 240.0)), head=head)
+    return CountingQuery(model).through(model.display)
+
+
+def ct(cases=4, side=48):
+    axis = torch.linspace(-1, 1, side)
+    disc = ((axis[:, None] ** 2 + axis**2).sqrt() < 0.8).float()
+    source = torch.Generator().manual_seed(0)
+    noise = torch.randn(cases, 1, side, side, generator=source) * torch.linspace(8, 20, cases)[:, None, None, None]
+    names = tuple(f"case-{n}" for n in range(cases))
+    images = -1000 + 1040 * disc + noise * disc
+    batch = Batch(
+        images=images,
+        labels=torch.zeros(cases, 2),
+        case_ids=names,
+        patient_ids=names,
+        seeds=tuple(derive_seed(1, name) for name in names),
+        space=Space.PHYSICAL,
+        unit=Unit.HU,
+        modality="CT",
+        spacing_mm=torch.full((cases, 2), 6.0),
+        stored_bits=12,
+        metadata=tuple({"ConvolutionKernel": "STANDARD"} for _ in names),
+    )
+    clean = query().margins(images)
+    return replace(batch, labels=(clean >= 0).float(), clean_margins=clean)
+
+
+def run(batch, asked=None, **options):
+    asked = query() if asked is None else asked
+    applied = WorstAcquisition.from_options(options).apply(batch, asked, None)
+    variants = {variant.level.name: variant for variant in applied.variants}
+    return variants, {(m.quantity, m.level, m.finding): m.values for m in applied.measurements}
+
+
+def shifted(batch, row, dose, kernel):
+    """One case by the shifts themselves, without the search."""
+    case = batch.select(torch.tensor([row]))
+    for id, value in zip(CT, (dose, kernel), strict=True):
+        made = entry(id).load().from_options({"levels": [value]})
+        case = replace(case, images=next(iter(made.apply(case, None, None).variants)).images)
+    return query().margins(case.images)[0]
+
+
+def test_the_winning_parameters_give_the_margin_that_is_reported():
+    batch = ct()
+    variants, measured = run(batch, levels=[1], evaluations=16)
+    for row in range(len(batch)):
+        for k, finding in enumerate("ab"):
+            dose, kernel = (measured[f"worst {id}", "1", finding][row].item() for id in CT)
+            assert np.isfinite(dose)
+            again = shifted(batch, row, float(f"{dose:.6g}"), float(f"{kernel:.6g}"))[k]
+            torch.testing.assert_close(again, variants["1"].margins[row, k], rtol=1e-4, atol=1e-4)
+
+
+def test_the_search_comes_within_a_tenth_of_a_dense_grid():
+    batch = ct(cases=2)
+    variants, _ = run(batch, levels=[1])
+    side = batch.labels * 2 - 1
+    grid = [(d, k) for d in np.geomspace(0.25, 1, 7) for k in np.geomspace(0.7, 1.6, 9)]
+    for row in range(len(batch)):
+        dense = torch.stack([shifted(batch, row, float(d), float(k)) for d, k in grid]) * side[row]
+        clean = batch.clean_margins[row] * side[row]
+        fall, best = clean - variants["1"].margins[row] * side[row], clean - dense.amin(0)
+        assert (best > 0).all()
+        assert (fall >= 0.9 * best).all()
+
+
+def test_parameters_stay_inside_the_share_of_the_envelope_and_larger_shares_are_never_milder():
+    batch = ct()
+    variants, measured = run(batch, levels=[0.5, 1], evaluations=16)
+    for level, lowest, kernels in (("0.5", 0.5, (0.7**0.5, 1.6**0.5)), ("1", 0.25, (0.7, 1.6))):
+        for finding in "ab":
+            dose, kernel = (measured[f"worst {id}", level, finding] for id in CT)
+            assert (dose >= lowest - 1e-5).all()
+            assert (dose <= 1).all()
+            assert (kernel >= kernels[0] - 1e-5).all()
+            assert (kernel <= kernels[1] + 1e-5).all()
+    side = batch.labels * 2 - 1
+    half, whole = (variants[name].margins * side for name in ("0.5", "1"))
+    assert (half <= batch.clean_margins * side).all()
+    assert (whole <= half).all()
+    assert (whole < half).any()
+
+
+def test_what_is_paid_is_what_was_said():
+    batch = ct(cases=3)
+    asked = query()
+    run(batch, asked, evaluations=6)
+    assert 0.9 * 2 * 6 * len(batch) <= asked.forwards <= len(batch) * WorstAcquisition(evaluations=6).passes(2)
+    assert asked.backwards == 0
+
+
+def test_companions_and_order_change_nothing():
+    batch = ct()
+    _, together = run(batch, levels=[1], evaluations=7)
+    index = torch.tensor([2, 0])
+    _, apart = run(batch.select(index), levels=[1], evaluations=7)
+    for name, values in together.items():
+        torch.testing.assert_close(values[index], apart[name], equal_nan=True, rtol=1e-5, atol=1e-6)
+
+
+def test_a_shift_that_does_not_apply_is_left_out_and_counted():
+    batch = ct(cases=3)
+    air = batch.images.clone()
+    air[1] = -1000.0  # no soft tissue to read the noise from
+    variants, measured = run(replace(batch, images=air), levels=[1], evaluations=5)
+    assert measured["left_out shift.ct.dose", "", ""].tolist() == [0, 1, 0]
+    assert measured["left_out shift.ct.kernel", "", ""].tolist() == [0, 0, 0]
+    assert measured["worst shift.ct.dose", "1", "a"][1].isnan()
+    assert variants["1"].applicable.all()
+    spacing = batch.spacing_mm.clone()
+    spacing[0] = torch.nan
+    variants, _ = run(replace(batch, spacing_mm=spacing), levels=[1], evaluations=5)
+    assert variants["1"].applicable.tolist() == [False, True, True]
+    assert variants["1"].margins[0].isnan().all()
+    assert variants["1"].reason == "no shift applies to 1 of 3 case(s)"
+
+
+def test_unknown_labels_are_not_searched():
+    batch = ct(cases=3)
+    labels = batch.labels.clone()
+    labels[0], labels[1, 0] = torch.nan, torch.nan
+    asked = query()
+    variants, measured = run(replace(batch, labels=labels), asked, levels=[1], evaluations=4)
+    assert variants["1"].margins[0].isnan().all()
+    assert variants["1"].margins[1].isnan().tolist() == [True, False]
+    assert asked.forwards <= 2 * 4
+    assert measured["worst shift.ct.dose", "1", "a"][1].isnan()
+
+
+def test_a_model_that_gives_no_number_is_not_robust():
+    class Broken:
+        findings = ("a", "b")
+
+        def margins(self, images):
+            return torch.full((len(images), 2), torch.nan)
+
+    variants, _ = run(ct(cases=2), Broken(), levels=[1], evaluations=4)
+    assert variants["1"].margins.isnan().all()
+
+
+def test_radiographs_have_their_exposure_searched():
+    batch = ct(cases=2)
+    images = (
+        0.4
+        + 0.2 * (batch.images > -500)
+        + 0.01 * torch.randn(batch.images.shape, generator=torch.Generator().manual_seed(1))
+    )
+    radiographs = replace(batch, images=images, unit=Unit.SIGNAL, modality="DX", spacing_mm=torch.full((2, 2), 0.2))
+    head = HeadSpec(kind=Head.SIGMOID, outputs=Outputs.LOGITS, findings=("a", "b"), thresholds=(0.5, 0.5))
+    model = CountingQuery(Classifier(module=Texture().eval(), input=InputSpec(size=(48, 48)), head=head))
+    clean = model.margins(images)
+    radiographs = replace(radiographs, labels=(clean >= 0).float(), clean_margins=clean)
+    variants, measured = run(radiographs, model, levels=[1], evaluations=6)
+    assert not torch.equal(variants["1"].margins, clean)
+    assert {name for name, *_ in measured if name.startswith("worst")} == {"worst shift.xr.dose"}
+
+
+def test_points_are_corners_and_fill_the_box():
+    axes = [Axis(shift=id, ends=ends, options={}) for id, ends in zip(CT, ((0.25, 1.0), (0.7, 1.6)), strict=True)]
+    points = even_points(axes, 24)
+    assert len(set(points)) == 24
+    assert {(-1.0, -1.0), (-1.0, 1.0), (0.0, -1.0), (0.0, 1.0)} <= set(points)
+    assert (0.0, 0.0) not in points
+    assert all(-1 <= dose <= 0 and -1 <= kernel <= 1 for dose, kernel in points)
+    quarters = {(dose < -0.5, kernel < 0) for dose, kernel in points[4:]}
+    assert len(quarters) == 4
+
+
+def test_differences_are_searched_on_a_linear_scale():
+    axis = Axis(shift="any", ends=(-10.0, 5.0), options={})
+    assert [axis.value(c) for c in (-1.0, -0.5, 0.0, 0.5, 1.0)] == [-10.0, -5.0, 0.0, 2.5, 5.0]
+
+
+def test_every_point_comes_once_with_its_own_image():
+    batch = ct(cases=1)
+    axes = WorstAcquisition()._axes("CT")
+    points = [(-1.0, 0.5), (-0.5, 0.5), (-1.0, -1.0)]
+    found = {point: images for point, images, _ in images_at(batch, axes, points)}
+    assert set(found) == set(points)
+    for point, images in found.items():
+        expected = shifted(batch, 0, axes[0].value(point[0]), axes[1].value(point[1]))
+        torch.testing.assert_close(query().margins(images)[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"levels": [0]}, "shares"),
+        ({"levels": [1.5]}, "shares"),
+        ({"levels": [1, 0.5]}, "increasing"),
+        ({"evaluations": 1}, "at least 2"),
+        ({"shifts": "shift.ct.dose"}, "list"),
+        ({"shifts": ["shift.ct.dose", "shift.ct.dose"]}, "different"),
+        ({"shifts": ["shift.ct.doze"]}, "unknown check"),
+        ({"shifts": ["attack.fgsm"]}, "physical space"),
+        ({"shifts": ["shift.ct.dose"], "envelope": {"shift.ct.kernel": [0.7, 1.6]}}, "envelope"),
+        ({"envelope": {"shift.ct.dose": [0.25]}}, "lowest, highest"),
+        ({"envelope": {"shift.ct.dose": [0.25, 0.5]}}, "as it is"),
+        ({"envelope": {"shift.ct.dose": 0.5}}, "lowest, highest"),
+        ({"envelope": 3}, "table"),
+    ],
+)
+def test_bad_options_are_refused_by_name(options, said):
+    with pytest.raises(PlanError, match=said):
+        WorstAcquisition.from_options(options)
+
+
+def test_a_modality_without_an_envelope_says_what_to_declare():
+    with pytest.raises(PlanError, match="no shifts are known for MR"):
+        run(replace(ct(cases=1), modality="MR"))
