@@ -217,7 +217,8 @@ def quantile(context: JudgeContext, found: Smallest, probability: float) -> Esti
 def _table(context: JudgeContext, check: CheckSpec) -> Table:
     rows = [_row(context, check, finding, direction) for finding in context.findings for direction in DIRECTIONS]
     levels = usable_levels(context, check.id)
-    unit = levels[-1].unit if levels else ""
+    share_of_range = not levels or levels[-1].unit not in ("HU", "% of foreground")
+    unit = "as a share of the display range" if share_of_range else f"in {levels[-1].unit}"
     names = [f"ε{round(100 * p):02d}" for p in QUANTILES]
     numbers = [*names, "area", "below the noise"]
     return Table(
@@ -235,10 +236,10 @@ def _table(context: JudgeContext, check: CheckSpec) -> Table:
             "note",
         ],
         rows=rows,
-        note=f"ε05 and ε50: radius{f' in {unit}' if unit else ''} at which 5 % and 50 % of the right calls are flipped, each "
-        "flip verified; '>' where that lies beyond the largest level. Area under the robust sensitivity (hide) or "
-        "specificity (create) against log ε over the levels, 1 being perfect. Below the noise: right calls that flip at "
-        "less than one standard deviation of the noise already in their image.",
+        note=f"ε05 and ε50: radius, {unit}, at which 5 % and 50 % of the right calls are flipped, each flip verified; "
+        "'>' where that lies beyond the largest level. Area under the robust sensitivity (hide) or specificity (create) "
+        "against log ε over the levels, 1 being perfect. Below the noise: right calls that flip at less than one "
+        "standard deviation of the noise already in their image.",
     )
 
 
