@@ -123,6 +123,7 @@ ROWS = (
     Row(id="attack.elastic-net-l1", batch=display, options={"epsilon": ["0.5/255", "2/255"], "steps": 4}),
     Row(id="attack.contrast", batch=display, options={"levels": ["1/2", 1], "steps": 4}),
     Row(id="attack.smooth-warp", batch=display, options={"levels": [1, 2], "steps": 4}),
+    Row(id="attack.patch", batch=display, options={"levels": ["1 %", "5 %"], "steps": 4, "places": 2}),
     Row(id="attack.spatial", batch=display, options={"levels": ["1/2", 1], "refinements": 2}),
     Row(id="attack.transfer-linf", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
     Row(
