@@ -10,11 +10,12 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
+APART = ("run", "simulation", "coverage", "coverage_shown")  # what is no table of speed
 
 
 def main() -> None:
     """Run the named scripts, or all of them but this one."""
-    names = sys.argv[1:] or sorted(path.stem for path in HERE.glob("*.py") if path.stem not in ("run", "coverage"))
+    names = sys.argv[1:] or sorted(path.stem for path in HERE.glob("*.py") if path.stem not in APART)
     for name in names:
         print(f"\n## {name}\n", flush=True)
         subprocess.run([sys.executable, str(HERE / f"{name}.py")], check=False)

@@ -167,7 +167,8 @@ def _curve(context: JudgeContext, check: CheckSpec, finding: str) -> Curve | Non
 
 
 def _threshold_level(margin: float) -> LevelRecord:
-    name = f"{margin:+.1f}".replace("-", "−") if margin else "locked"
+    digits = 1 if abs(margin) >= 0.05 else 3
+    name = f"{margin:+.{digits}f}".replace("-", "−") if margin else "locked"
     return LevelRecord(name=name, value=margin, unit="log-odds above the locked threshold")
 
 

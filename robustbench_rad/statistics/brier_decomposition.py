@@ -84,6 +84,10 @@ def brier_estimates(
     patient = check_patients(patients, len(truth), n_patients)[known]
     truth, p = truth[known], p[known]
     size = effective_size(truth, patient)
+    # The rarer outcome carries most of the variance, so its patients set the degrees of freedom.
+    degrees = min(count_patients(patient[truth == label]) for label in np.unique(truth)) - 1
+    half = student_quantile(confidence, degrees) * score.standard_error
+    score = replace(score, lower=max(score.value - half, 0.0), upper=min(score.value + half, 1.0))
     level, place = np.unique(p, return_inverse=True)
     fitted = _recalibrated(truth, place)
     best = (fitted - truth) ** 2
@@ -94,7 +98,7 @@ def brier_estimates(
     def part(value: float, samples: Floats, gain: Floats, ceiling: float, *, shown: bool) -> Estimate:
         influence = cluster_influence((gain - gain.mean()) / len(gain), patient, n_patients)
         error = max(float(samples.std(ddof=1)), float(np.sqrt(covariance(influence, influence))))
-        half = student_quantile(confidence, count_patients(patient) - 1) * error
+        half = student_quantile(confidence, degrees) * error
         centre = value - float(overfit.mean())
         made = Estimate(
             value=value,
