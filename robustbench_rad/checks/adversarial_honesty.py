@@ -49,6 +49,7 @@ RUGGED = 0.10
 REPEATABLE = 1e-4
 BLACK = 0.002
 CONTROL = 0.99
+SAME = 1e-6  # relative: sizes are kept in float32
 
 Mask = NDArray[np.bool_]
 
@@ -235,7 +236,7 @@ def _pairs(
         for large in context.levels[strong]:
             for weak in weaker:
                 for small in context.levels[weak]:
-                    if _kind(large) == _kind(small) and small.value <= large.value * (1 + 1e-9):
+                    if _kind(large) == _kind(small) and small.value <= large.value * (1 + SAME):
                         yield strong, large, weak, small
 
 
@@ -246,7 +247,7 @@ def _against(cases: Cases, check: str, level: Level) -> list[str]:
     if follows_gradient(check) and survived.any():
         others = [id for id in _attacks(cases.context) if not follows_gradient(id) or id == "attack.fgsm"]
         for _, _, weak, small in _pairs(cases.context, [check], [id for id in others if id != check]):
-            if small.value > level.value * (1 + 1e-9):
+            if small.value > level.value * (1 + SAME):
                 continue
             beaten = int((survived & cases.flipped(weak, small)).sum())
             if beaten and beaten >= BLACK * survived.sum():
@@ -262,7 +263,7 @@ def _against(cases: Cases, check: str, level: Level) -> list[str]:
 def _missed(cases: Cases, check: str, level: Level) -> int | None:
     """Calls that the descents of the diagnostics flipped and an attack left standing; None where it may do less than they."""
     epsilon = cases.fact("epsilon")
-    if _kind(level) != "linf" or not epsilon <= level.value * (1 + 1e-9):
+    if _kind(level) != "linf" or not epsilon <= level.value * (1 + SAME):
         return None
     watched = np.zeros(len(cases.right), dtype=bool)
     for name in ("flipped", "flipped_twice_the_steps", "flipped_second_start", "flipped_cross_entropy"):
