@@ -170,16 +170,20 @@ def norm_of(attack: Attack) -> str:
     return next((name for kind, name in kinds.items() if issubclass(threat, kind)), "")
 
 
-def solve(attack: Attack) -> str:
+def solve(attack: Attack, *, plane: tuple[int, int] = PLANE) -> str:
     """Run the attack, with its own options, on a planted linear model, in the plane and in a volume.
 
     The levels are replaced by one at which about half of the calls can be flipped, the mask by the whole image, and options
     that only make the search longer are capped.
 
+    Args:
+        attack: The attack.
+        plane: Height and width of the planted images.
+
     Returns:
         "" when the answer is the known one, else what was expected and what came.
     """
-    for shape, cases in ((PLANE, CASES), (VOLUME, VOLUMES)):
+    for shape, cases in ((plane, CASES), (VOLUME, VOLUMES)):
         try:
             wrong = _try(attack, plant(shape, cases))
         except RobustbenchRadError as error:

@@ -58,10 +58,18 @@ class MissingExtraError(RobustbenchRadError):
 
     >>> str(MissingExtraError("NIfTI files", package="nibabel", extra="nifti"))
     "NIfTI files need the package nibabel\n  pip install 'robustbench-rad[nifti]'"
+
+    Args:
+        what: Who needs it, in the plural.
+        package: The package.
+        extra: The extra that brings it.
+        install: What to type instead, for a package that no extra can bring.
     """
 
-    def __init__(self, what: str, *, package: str, extra: str) -> None:
-        super().__init__(f"{what} need the package {package}", hint=f"pip install 'robustbench-rad[{extra}]'")
+    def __init__(self, what: str, *, package: str, extra: str = "", install: str = "") -> None:
+        super().__init__(
+            f"{what} need the package {package}", hint=install or f"pip install 'robustbench-rad[{extra}]'"
+        )
 
 
 class RunFolderError(RobustbenchRadError):

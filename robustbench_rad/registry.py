@@ -9,6 +9,9 @@ The catalogue reads these literals from the source by parsing it, so ``--help``,
 light; the implementation is imported when it is used. Third parties add entry points in the groups
 ``robustbench_rad.attacks``, ``robustbench_rad.shifts``, ``robustbench_rad.checks``, ``robustbench_rad.loaders`` and
 ``robustbench_rad.reporters``: name = id, value = ``module:Class``.
+
+An id such as ``torchattacks:MIFGSM`` names an attack of another library, see :mod:`robustbench_rad.bridges`. These are too
+many to be listed and known only to the library, so they are found by :func:`find` and :func:`entry`, not in the catalogue.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from robustbench_rad import bridges
 from robustbench_rad.errors import PlanError, suggestion
 
 if TYPE_CHECKING:
@@ -35,6 +39,7 @@ PACKAGES = (
     "robustbench_rad.saliency",
 )
 ENTRY_POINT_GROUPS = ("robustbench_rad.attacks", "robustbench_rad.shifts", "robustbench_rad.checks")
+BRIDGE_VERSION = 1  # of every adapter to another library; raised when its numbers change
 ALL_MODALITIES = ("CR", "CT", "DX", "MG", "MR", "US")
 
 
@@ -104,15 +109,44 @@ def catalogue() -> dict[str, Entry]:
 
 
 def entry(id: str) -> Entry:
-    """The catalogue entry of ``id``.
+    """The entry of ``id``.
 
     Raises:
         PlanError: No such condition; the nearest id is named.
     """
-    known = catalogue()
-    if id not in known:
-        raise PlanError(f"unknown check {id!r}", hint=suggestion(id, known))
-    return known[id]
+    found = find(id)
+    if found is None:
+        raise PlanError(f"unknown check {id!r}", hint=suggestion(id, names()))
+    return found
+
+
+def find(id: str) -> Entry | None:
+    """The entry of ``id``, in the catalogue or an attack of another library; None without one.
+
+    Whether the other library is installed, and has an attack of that name, is seen when the entry is loaded.
+    """
+    return catalogue().get(id) or _bridged(id)
+
+
+def names() -> list[str]:
+    """Ids to suggest: the catalogue's, and an example of each bridge."""
+    return [*catalogue(), *(bridge.example for bridge in bridges.BRIDGES)]
+
+
+def _bridged(id: str) -> Entry | None:
+    bridge = bridges.find(id)
+    if bridge is None:
+        return None
+    return Entry(
+        id=id,
+        version=BRIDGE_VERSION,
+        space="display",
+        domain="adversarial",
+        summary=f"{id.partition(bridges.SEPARATOR)[2]} of {bridge.package}, on one finding at a time, re-verified.",
+        module=bridge.module,
+        name=id.partition(bridges.SEPARATOR)[2],
+        reference=bridge.reference,
+    )
 
 
 def _scan(package: str) -> Iterator[Entry]:

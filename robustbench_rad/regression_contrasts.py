@@ -16,7 +16,7 @@ from robustbench_rad.conditions import Level
 from robustbench_rad.judging import FinishedRun
 from robustbench_rad.pairing import pair
 from robustbench_rad.profile import CheckSpec
-from robustbench_rad.registry import catalogue
+from robustbench_rad.registry import find
 from robustbench_rad.regression_loss import BEFORE, NOW, TELLING, Sample
 from robustbench_rad.result import Domain
 from robustbench_rad.scores import CLEAN
@@ -176,7 +176,7 @@ def conditions(runs: Runs) -> Found:
     contrasts: list[Contrast] = []
     not_compared = []
     for id in sorted({*here, *there}):
-        known = catalogue().get(id)
+        known = find(id)
         if known is None or not (known.domain in COMPARED or id == RISES):
             not_compared.append(f"{id}: {NOT_A_METRIC}")
         elif id not in there:
