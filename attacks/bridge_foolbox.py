@@ -16,7 +16,8 @@ from typing import Any
 
 from torch import Tensor
 
-from robustbench_rad.attacks._bridge import Foreign, Known, View, condition, imported, library, unknown_name
+from robustbench_rad.attacks._bridge import Foreign, Known, condition, imported, library, unknown_name
+from robustbench_rad.attacks._bridge_view import View
 
 NORMS = ("linf", "l2", "l1", "l0")
 GRADIENT = Known(alone=False, volumes=True, follows_gradient=True)

@@ -7,14 +7,15 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from robustbench_rad.checks import all_checks
+from robustbench_rad.bridges import BRIDGES, SEPARATOR, Bridge
+from robustbench_rad.checks import all_checks, defaults
 from robustbench_rad.profile import BUILT_IN, read_profile
-from robustbench_rad.registry import ALL_MODALITIES, catalogue
+from robustbench_rad.registry import ALL_MODALITIES, BRIDGE_VERSION, catalogue
 from robustbench_rad.result import Domain
 
 
 def rows() -> list[dict[str, Any]]:
-    """One row per check: id, domain, what it does, how it is judged, which profiles hold it."""
+    """One row per check: id, domain, what it does, how it is judged, which profiles hold it; then one per bridge."""
     known = catalogue()
     profiles = {name: read_profile(name).checks for name in BUILT_IN}
     found = []
@@ -37,7 +38,27 @@ def rows() -> list[dict[str, Any]]:
                 "profiles": [name for name, checks in profiles.items() if id in checks],
             }
         )
-    return found
+    return found + [_bridged(bridge) for bridge in BRIDGES if bridge.version]
+
+
+def _bridged(bridge: Bridge) -> dict[str, Any]:
+    """The row of a library whose attacks can be named; none is imported to be listed."""
+    check = defaults(bridge.example)
+    return {
+        "id": f"{bridge.prefix}{SEPARATOR}…",
+        "domain": str(check.domain),
+        "kind": "physical",
+        "version": BRIDGE_VERSION,
+        "space": "display",
+        "unit": "of display range",
+        "modalities": list(ALL_MODALITIES),
+        "summary": bridge.summary,
+        "judged": check.summary,
+        "tolerance": check.tolerance,
+        "critical_harm": check.critical_harm,
+        "reference": bridge.reference,
+        "profiles": [],
+    }
 
 
 def table(found: list[dict[str, Any]], *, verbose: bool) -> Table:
