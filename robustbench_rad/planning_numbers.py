@@ -156,6 +156,8 @@ def _check(question: Question) -> None:
             raise StatisticsError(f"{name}: expected a number above 0, got {count:g}")
     drop = question.drop
     for name, level in (("sensitivity", question.sensitivity), ("AUROC", question.auroc)):
+        if level is not None and not 0 < level < 1:
+            raise StatisticsError(f"{name}: expected a share between 0 and 1, got {level:g}")
         if level is not None and drop is not None and not 0 < drop < level:
             raise StatisticsError(f"drop: expected a number between 0 and the {name} {level:g}, got {drop:g}")
 
