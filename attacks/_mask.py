@@ -57,6 +57,15 @@ def allowed_pixels(policy: MaskPolicy, batch: Batch) -> tuple[Tensor | None, str
             return _border(batch.images), "the image is too small for a border"
 
 
+def beside_lesions(policy: MaskPolicy, batch: Batch) -> tuple[Tensor | None, str]:
+    """What a policy allows without known lesions and their rim: for attacks that cover what is there."""
+    allowed, why = allowed_pixels(policy, batch)
+    if batch.lesion is None or policy is MaskPolicy.LESION_ONLY:
+        return allowed, why
+    outside = ~grown(batch.lesion, LESION_MARGIN_PX)
+    return outside if allowed is None else allowed & outside, why or "the lesion leaves no pixel"
+
+
 def _air(batch: Batch, threshold_hu: float) -> float:
     """Image value below which a pixel is air."""
     if batch.limits_unit is not Unit.HU:

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from robustbench_rad.attacks._attack import Attack
 from robustbench_rad.attacks._envelope import keep_notes
-from robustbench_rad.attacks._mask import LESION_MARGIN_PX, MaskPolicy, grown
+from robustbench_rad.attacks._mask import beside_lesions
 from robustbench_rad.attacks._objective import Targets
 from robustbench_rad.attacks._schedule import StepRule, step_fractions
 from robustbench_rad.attacks._search import Front
@@ -127,11 +127,7 @@ class Patch(Attack):
 
     def touchable(self, batch: Batch) -> tuple[Tensor | None, str]:
         """What the mask allows, without known lesions and their rim."""
-        allowed, why = super().touchable(batch)
-        if batch.lesion is None or self.mask is MaskPolicy.LESION_ONLY:
-            return allowed, why
-        outside = ~grown(batch.lesion, LESION_MARGIN_PX)
-        return outside if allowed is None else allowed & outside, why or "the lesion leaves no pixel"
+        return beside_lesions(self.mask, batch)
 
     def control(self, front: Front, level: Level) -> Mapping[str, Tensor]:
         """Uniform noise at the best place by the gradient."""

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from robustbench_rad.classifier import Classifier, Head, HeadSpec, InputSpec, Outputs
 from robustbench_rad.conditions import Applied, Batch, Condition, Level, Measurement, Space, State, Unit, Variant
-from robustbench_rad.errors import PlanError
+from robustbench_rad.data.dicom_attributes import WHITELIST
+from robustbench_rad.errors import DataError, ImageError, PlanError
 from robustbench_rad.query import CountingQuery
 from robustbench_rad.registry import catalogue, entry
 from robustbench_rad.seeds import derive_seed
@@ -124,6 +125,7 @@ ROWS = (
     Row(id="attack.contrast", batch=display, options={"levels": ["1/2", 1], "steps": 4}),
     Row(id="attack.smooth-warp", batch=display, options={"levels": [1, 2], "steps": 4}),
     Row(id="attack.patch", batch=display, options={"levels": ["1 %", "5 %"], "steps": 4, "places": 2}),
+    Row(id="attack.marker", batch=display, options={"levels": ["10 %", "20 %"], "places": 2}),
     Row(id="attack.spatial", batch=display, options={"levels": ["1/2", 1], "refinements": 2}),
     Row(id="attack.transfer-linf", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
     Row(
@@ -246,7 +248,12 @@ def test_variants_are_of_the_batch(bench):
         assert (variant.images is None) != (variant.margins is None)
         expected = bench.batch.images.shape if variant.margins is None else bench.batch.labels.shape
         values = _values(variant)
-        assert values.shape == expected
+        if variant.spacing_mm is None:
+            assert values.shape == expected
+        else:  # another sampling may need another number of pixels
+            assert values.shape[:2] == expected[:2]
+            assert values.ndim == len(expected)
+            assert variant.spacing_mm.shape == bench.batch.spacing_mm.shape
         assert values.dtype == torch.float32
         assert values.device == bench.batch.device
         assert not values.requires_grad
@@ -254,6 +261,44 @@ def test_variants_are_of_the_batch(bench):
             assert variant.applicable.shape == (CASES,)
             assert variant.applicable.dtype == torch.bool
             assert variant.applicable.all() or variant.reason
+
+
+def test_a_neutral_level_gives_back_the_very_image(bench):
+    neutral = bench.condition.neutral
+    if neutral is None:
+        pytest.skip("has no neutral level")
+    options = {**bench.row.options, "levels": [neutral]}
+    condition = entry(bench.row.id).load().from_options(options)
+    variants, _ = replace(bench, condition=condition).apply(bench.batch)
+    assert [variant.level.value for variant in variants] == [neutral]
+    for variant in variants:
+        assert torch.equal(variant.images, bench.batch.images)
+        assert not any(variant.changed_attributes(CASES))
+        assert variant.spacing_mm is None or torch.equal(variant.spacing_mm, bench.batch.spacing_mm)
+
+
+def test_headers_say_whitelisted_attributes_and_the_next_condition_sees_them(bench):
+    for variant in bench.apply(bench.batch)[0]:
+        changed = variant.changed_attributes(CASES)
+        assert len(changed) == CASES
+        assert {keyword for case in changed for keyword in case} <= set(WHITELIST)
+        assert all(isinstance(text, str) and text for case in changed for text in case.values())
+        if variant.images is not None:
+            after = variant.applied_to(bench.batch)
+            assert torch.equal(after.images, variant.images)
+            assert all(new.items() <= old.items() for new, old in zip(changed, after.attributes, strict=False))
+
+
+def test_a_shift_in_physical_space_refuses_another_space_and_nan_by_name(bench):
+    if entry(bench.row.id).domain != "acquisition-shift" or bench.condition.works_in is not Space.PHYSICAL:
+        pytest.skip("no shift in physical space")
+    shown = replace(bench.batch, images=bench.batch.images.clamp(0, 1), space=Space.DISPLAY, unit=None)
+    with pytest.raises(DataError, match=bench.row.id):
+        bench.apply(shown)
+    broken = bench.batch.images.clone()
+    broken[3, ..., 0, 0] = torch.nan
+    with pytest.raises(ImageError, match=rf"{bench.row.id}.*case-3"):
+        bench.apply(replace(bench.batch, images=broken))
 
 
 def test_altered_images_stay_in_their_space(bench):
