@@ -106,6 +106,14 @@ _OWN: dict[str, CheckDefaults] = {
         tolerance=dict.fromkeys(("hide", "create", "quiet", "all-clear", "swap", "triage"), 0.30),
         critical_harm=dict.fromkeys(("hide", "create", "quiet", "all-clear", "swap", "triage"), 0.90),
     ),
+    # Flips, judged as those of an attack: the parameters are picked case by case, to do most harm.
+    "attack.worst-acquisition": CheckDefaults(
+        domain=Domain.ADVERSARIAL,
+        judge="robustbench_rad.checks.worst_acquisition",
+        summary="Share of correct calls lost at the worst acquisition inside a clinical envelope, per direction.",
+        tolerance=_ATTACK.tolerance,
+        critical_harm=_ATTACK.critical_harm,
+    ),
     "shortcut.masked-anatomy": CheckDefaults(
         domain=Domain.SHORTCUT,
         judge="robustbench_rad.checks.masked_anatomy",

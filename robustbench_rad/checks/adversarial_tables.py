@@ -14,7 +14,7 @@ import numpy as np
 
 from robustbench_rad.checks.context import Floats, JudgeContext
 from robustbench_rad.checks.informational import Cell, limits
-from robustbench_rad.checks.metrics import correct, metric
+from robustbench_rad.checks.metrics import correct, metric, metric_drop
 from robustbench_rad.conditions import Level
 from robustbench_rad.errors import StatisticsError
 from robustbench_rad.profile import CheckSpec
@@ -115,7 +115,8 @@ def _costs(context: JudgeContext, check: CheckSpec) -> Table:
         clean = partial(_cost, context, finding, costs, None)
         for level in context.levels.get(check.id, ()):
             under = partial(_cost, context, finding, costs, (check.id, level))
-            rows.append([finding, str(level), *_side_by_side(clean, under, partial(_rise, under, clean))])
+            rise = partial(_rise, context, finding, costs, (check.id, level))
+            rows.append([finding, str(level), *_side_by_side(clean, under, rise)])
     columns = ["finding", "level", "clean", "clean lower", "clean upper", "under attack", "lower", "upper"]
     return Table(
         check=check.id,
@@ -129,15 +130,22 @@ def _costs(context: JudgeContext, check: CheckSpec) -> Table:
 
 
 def _cost(context: JudgeContext, finding: str, costs: Costs, attack: tuple[str, Level] | None) -> Estimate:
-    prevalence = context.prevalence.get(finding)
-    if prevalence is None:
-        raise StatisticsError(NO_PREVALENCE)
-    clean = context.clean(finding)
-    margins = clean if attack is None else attacked_margins(context, *attack, finding)
+    prevalence = _prevalence(context, finding)
+    margins = context.clean(finding) if attack is None else attacked_margins(context, *attack, finding)
     rates = [metric(context, name, finding, margins, context.confidence) for name in SIDES]
     return expected_cost(rates[0], rates[1], prevalence, costs)
 
 
-def _rise(attacked: Callable[[], Estimate], clean: Callable[[], Estimate]) -> Estimate:
-    """What the attack costs: paired, for it is made on the same cases."""
-    return difference(attacked(), clean())
+def _rise(context: JudgeContext, finding: str, costs: Costs, attack: tuple[str, Level]) -> Estimate:
+    """What the attack costs: the losses of both rates, each paired, for it is made on the same cases."""
+    prevalence = _prevalence(context, finding)
+    margins = attacked_margins(context, *attack, finding)
+    lost = [metric_drop(context, name, finding, margins)(context.confidence) for name in SIDES]
+    alarms = lost[1].affine(scale=-(1 - prevalence) * costs.false_alarm)
+    return difference(lost[0].affine(scale=prevalence * costs.miss), alarms)
+
+
+def _prevalence(context: JudgeContext, finding: str) -> float:
+    if finding not in context.prevalence:
+        raise StatisticsError(NO_PREVALENCE)
+    return context.prevalence[finding]
