@@ -123,3 +123,12 @@ def test_costs_without_a_prevalence_say_what_is_missing():
 def test_the_report_of_an_attack_holds_them():
     titles = [table.title for table in adversarial.judge(context(), CHECK).tables]
     assert "What the attack leaves of the model" in titles
+
+
+def test_calls_that_do_not_change_cost_no_more_than_so_few_cases_can_rule_out():
+    costs = {"f": {"miss": 20.0, "false_alarm": 1.0}}
+    cost = attacked_tables(context(CLEAN, costs=costs, prevalence={"f": 0.1}), CHECK)[-1]
+    found = dict(zip(cost.columns, cost.rows[0], strict=True))
+    assert found["rise"] == 0
+    most = 1 - 0.025 ** (1 / 100)  # Clopper and Pearson: no changed call among 100
+    assert found["rise upper"] == pytest.approx(np.hypot(0.1 * 20 * most, 0.9 * most))
