@@ -19,7 +19,12 @@ from robustbench_rad.attacks.minimal_norm import MinimalNorm
 from robustbench_rad.attacks.pgd_l2 import PgdL2
 from robustbench_rad.attacks.pgd_linf import PgdLinf
 from robustbench_rad.attacks.square_linf import SquareLinf
+from robustbench_rad.audit import run_audit
 from robustbench_rad.errors import PlanError
+from robustbench_rad.plan import read_plan
+from robustbench_rad.preflight_items import sentinel_items, unsolved
+from robustbench_rad.result import Verdict
+from robustbench_rad.shortcuts.masked_anatomy import MaskedAnatomy
 
 SOLVERS = [
     Fgsm(),
@@ -167,3 +172,29 @@ def test_the_control_leaves_the_random_state_alone():
     before = torch.random.get_rng_state()
     PgdLinf().self_test()
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_the_preflight_tells_who_solved_it_and_who_did_not():
+    items = list(sentinel_items([Fgsm(), Idle(), MaskedAnatomy()]))
+    assert [(item.name, item.status) for item in items] == [
+        ("attack sentinel: attack.test", "error"),
+        ("attack sentinel", "ok"),
+    ]
+    assert "attack.fgsm" in items[1].detail
+    assert list(unsolved(items)) == ["attack.test"]
+    assert unsolved(items)["attack.test"].startswith("not trustworthy: attack.test, on a planted linear model")
+    assert list(sentinel_items([MaskedAnatomy()])) == []
+
+
+def test_an_audit_believes_no_attack_that_fails_its_control_in_the_run_itself(workshop, monkeypatch):
+    plan = read_plan(workshop / "plan.toml")
+    good = run_audit(plan, folder=workshop / "good").result
+    (item,) = [item for item in good.preflight if item.name == "attack sentinel"]
+    assert item.status == "ok"
+    monkeypatch.setattr(Fgsm, "search", Idle.search)
+    result = run_audit(plan, folder=workshop / "bad").result
+    assert [item.status for item in result.preflight if item.name == "attack sentinel: attack.fgsm"] == ["error"]
+    withstood = [criterion for criterion in result.criteria if criterion.check == "attack.fgsm"]
+    assert withstood
+    assert Verdict.PASS not in {criterion.verdict for criterion in withstood}
+    assert result.verdict is not Verdict.PASS
