@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise, product
 
 import torch
@@ -209,13 +209,12 @@ class Axis:
         exact = end ** abs(coordinate) if self._untouched else end * abs(coordinate)
         return float(f"{exact:.6g}")
 
-    def shifted(self, batch: Batch, values: Sequence[float]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images at each value, and the cases ``(N,)`` to which the shift applies."""
+    def shifted(self, batch: Batch, values: Sequence[float]) -> Iterator[tuple[Batch, Tensor]]:
+        """The batch at each value, and the cases ``(N,)`` to which the shift applies."""
         made = entry(self.shift).load().from_options({**self.options, "levels": list(values)})
         for variant in made.apply(batch, None, None).variants:
-            assert variant.images is not None
             every = torch.ones(len(batch), dtype=torch.bool, device=batch.device)
-            yield variant.images, every if variant.applicable is None else variant.applicable
+            yield variant.applied_to(batch), every if variant.applicable is None else variant.applicable
 
 
 def images_at(
@@ -236,9 +235,9 @@ def images_at(
     behind: dict[float, list[tuple[float, ...]]] = {}
     for point in points:
         behind.setdefault(axis.value(point[0]), []).append(point)
-    for (images, applies), same in zip(axis.shifted(batch, list(behind)), behind.values(), strict=True):
+    for (shifted, applies), same in zip(axis.shifted(batch, list(behind)), behind.values(), strict=True):
         first = {point[1:]: point[0] for point in same}
-        for point, final, others in images_at(replace(batch, images=images), rest, list(first)):
+        for point, final, others in images_at(shifted, rest, list(first)):
             yield (first[point], *point), final, torch.cat([applies[:, None], others], 1)
 
 

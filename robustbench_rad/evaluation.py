@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustbench_rad.conditions import Applied, Batch, Condition, Measurement, Space, State, Unit, Variant
+from robustbench_rad.data.dicom_attributes import WHITELIST
 from robustbench_rad.errors import ModelError, RobustbenchRadError
 from robustbench_rad.masks import resize_mask
 from robustbench_rad.query import CountingQuery
@@ -198,6 +199,7 @@ class Evaluator:
         applied = self.applied(condition, batch)
         where = np.asarray(rows, dtype=np.int64)
         for variant in applied.variants:
+            self._note_header(condition, variant, len(batch), table, where)
             if variant.full_search:
                 table.full_search.add((condition.id, variant.level.name))
             if variant.reason:
@@ -205,6 +207,25 @@ class Evaluator:
             table.add(condition.id, variant.level.name, self._margins(condition, variant, batch, table, where), where)
         for measurement in applied.measurements:
             table.measure(condition.id, measurement, where)
+
+    def _note_header(
+        self, condition: Condition, variant: Variant, count: int, table: _Table, where: NDArray[np.int64]
+    ) -> None:
+        """Record what a header of the altered images would say, and their spacing where it is another."""
+        changed = {item for case in variant.changed_attributes(count) for item in case.items()}
+        unknown = sorted({keyword for keyword, _ in changed} - set(WHITELIST))
+        if unknown:
+            raise RobustbenchRadError(
+                f"{condition.id}: expected whitelisted DICOM keywords as attributes, got {', '.join(unknown)}"
+            )
+        table.attributes |= {(condition.id, variant.level.name, *item) for item in changed}
+        if variant.spacing_mm is not None:
+            names = ("slice", "row", "column")[-variant.spacing_mm.shape[1] :]
+            for name, values in zip(names, variant.spacing_mm.T, strict=True):
+                quantity = f"{name}_spacing_mm"
+                table.measure(
+                    condition.id, Measurement(quantity=quantity, values=values, level=variant.level.name), where
+                )
 
     def applied(self, condition: Condition, batch: Batch) -> Applied:
         """Apply one condition to one batch; the model is asked about images of the space that the batch is in."""
@@ -279,6 +300,7 @@ class _Table:
     passes: dict[str, tuple[int, int]] = field(default_factory=dict)
     full_search: set[tuple[str, str]] = field(default_factory=set)
     reasons: set[tuple[str, str, str]] = field(default_factory=set)
+    attributes: set[tuple[str, str, str, str]] = field(default_factory=set)
 
     def add(self, condition: str, level: str, margins: Tensor, rows: NDArray[np.int64]) -> None:
         values = margins.detach().float().cpu().numpy()
@@ -302,6 +324,7 @@ class _Table:
             passes=self.passes,
             full_search=tuple(sorted(self.full_search)),
             reasons=tuple(sorted(self.reasons)),
+            attributes=tuple(sorted(self.attributes)),
         )
 
     def _empty(self) -> Floats:

@@ -56,6 +56,7 @@ class Chunk:
         passes: Counted forward and backward passes per condition.
         full_search: (condition, level) whose margins rank: the search went on after the flip.
         reasons: (condition, level, why some cases are not applicable).
+        attributes: (condition, level, DICOM keyword, text) that a header of altered images would say, each text once.
     """
 
     cases: tuple[str, ...]
@@ -66,6 +67,7 @@ class Chunk:
     passes: dict[str, tuple[int, int]]
     full_search: tuple[tuple[str, str], ...] = ()
     reasons: tuple[tuple[str, str, str], ...] = ()
+    attributes: tuple[tuple[str, str, str, str], ...] = ()
 
     def write(self, path: Path) -> None:
         """Write atomically: temporary name, fsync, rename."""
@@ -76,6 +78,7 @@ class Chunk:
             "passes": self.passes,
             "full_search": self.full_search,
             "reasons": self.reasons,
+            "attributes": self.attributes,
         }
         write_sealed(path, header, {"margins": self.margins, "values": self.values})
 
@@ -102,6 +105,7 @@ class Chunk:
             passes={key: (int(f), int(b)) for key, (f, b) in header["passes"].items()},
             full_search=tuple((a, b) for a, b in header["full_search"]),
             reasons=tuple((a, b, c) for a, b, c in header["reasons"]),
+            attributes=tuple((a, b, c, d) for a, b, c, d in header.get("attributes", ())),
         )
 
 
@@ -151,6 +155,7 @@ class ScoreTable:
     quantities: dict[Quantity, Floats]
     full_search: frozenset[tuple[str, str]] = frozenset()
     reasons: dict[tuple[str, str], str] = field(default_factory=dict)
+    attributes: frozenset[tuple[str, str, str, str]] = frozenset()
 
     @classmethod
     def join(cls, chunks: Iterable[Chunk], order: Sequence[str]) -> Self:
@@ -167,7 +172,14 @@ class ScoreTable:
                 _slot(quantities, quantity, len(order))[index] = part.values[:, position]
         full = frozenset(pair for part in parts for pair in part.full_search)
         reasons = {(condition, level): why for part in parts for condition, level, why in part.reasons}
-        return cls(cases=tuple(order), columns=columns, quantities=quantities, full_search=full, reasons=reasons)
+        return cls(
+            cases=tuple(order),
+            columns=columns,
+            quantities=quantities,
+            full_search=full,
+            reasons=reasons,
+            attributes=frozenset(item for part in parts for item in part.attributes),
+        )
 
     def margins(self, condition: str, level: str, finding: str) -> Floats:
         """Margins of one column in case order; NaN everywhere when it was never evaluated."""
@@ -177,6 +189,13 @@ class ScoreTable:
     def clean(self, finding: str) -> Floats:
         """Margins of the unaltered images."""
         return self.margins(CLEAN, "", finding)
+
+    def header(self, condition: str, level: str) -> dict[str, tuple[str, ...]]:
+        """What headers of the altered images would say: DICOM keyword → texts, sorted."""
+        found: dict[str, list[str]] = {}
+        for _, _, keyword, text in sorted(item for item in self.attributes if item[:2] == (condition, level)):
+            found.setdefault(keyword, []).append(text)
+        return {keyword: tuple(texts) for keyword, texts in found.items()}
 
     def measured(self, condition: str, name: str, level: str = "", finding: str = "") -> Floats:
         """Values of one quantity in case order; NaN everywhere when it was never measured."""

@@ -25,7 +25,7 @@ class Kernel:
     """A class of reconstruction kernels.
 
     Attributes:
-        name: ``soft``, ``medium`` or ``sharp``.
+        name: ``soft``, ``medium`` or ``sharp``; what a file says of any other.
         f50_per_mm: Frequency at which the transfer function is 0.5.
         f10_per_mm: Frequency at which it is 0.1.
     """
@@ -38,6 +38,14 @@ class Kernel:
     def stretch(self) -> float:
         """Exponent of the stretched exponential."""
         return stretch(self.f50_per_mm, self.f10_per_mm)
+
+    def text(self, *, factor: float = 1.0) -> str:
+        """What a header can say of the kernel of ``factor`` times the frequencies, which has no vendor's name: f50/f10.
+
+        >>> KERNELS["soft"].text(factor=1.6)
+        '0.544/0.960 mm-1'
+        """
+        return f"{self.f50_per_mm * factor:.3f}/{self.f10_per_mm * factor:.3f} mm-1"
 
 
 KERNELS = {
@@ -57,12 +65,17 @@ _COLUMNS = ("convolutionkernel", "kernel")
 def kernel_named(text: str) -> Kernel | None:
     """Read the class from what a DICOM file calls its kernel; None when the name is not known.
 
-    Siemens and Canon number their kernels by sharpness, the others use words and letters.
+    Siemens and Canon number their kernels by sharpness, the others use words and letters. What :meth:`Kernel.text` says is read
+    too.
 
     >>> [kernel_named(text).name for text in ("B30f", "Br44d", "B50s", "Bl57", "FC51", "STANDARD", "LUNG", "YB")]
     ['soft', 'soft', 'medium', 'sharp', 'sharp', 'soft', 'sharp', 'medium']
+    >>> kernel_named("0.544/0.960 mm-1").f50_per_mm
+    0.544
     >>> kernel_named("unheard of")
     """
+    if nominal := re.fullmatch(r"(\d+\.\d{3})/(\d+\.\d{3}) mm-1", text.strip()):
+        return Kernel(name=text.strip(), f50_per_mm=float(nominal[1]), f10_per_mm=float(nominal[2]))
     token = re.split(r"[\\,\[\]'\s]+", text.strip().strip("['"))[0].upper()
     for name, words in _WORDS.items():
         if token in words:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
@@ -20,6 +20,7 @@ from robustbench_rad.registry import register
 from robustbench_rad.shifts import _ct_noise as physics
 from robustbench_rad.shifts._ct_kernels import KERNELS, source_kernels
 from robustbench_rad.shifts._extra_noise import ExtraNoise
+from robustbench_rad.shifts._header import TUBE_OUTPUT, scaled_attributes
 from robustbench_rad.shifts._inputs import (
     require_hounsfield,
     require_physical,
@@ -68,6 +69,8 @@ class CtDose(Condition):
         water_attenuation_per_mm: Attenuation of water (0.0190 at 120 kVp).
         slice_profile_fwhm_mm: Width of the slice profile, which correlates the noise of a volume's slices; 0 for none.
     """
+
+    neutral: ClassVar[float | None] = 1.0
 
     levels: tuple[Level, ...] = dose_ladder(_UNIT)
     reference_noise_hu: float | None = None
@@ -130,7 +133,8 @@ class CtDose(Condition):
                 extra = noise.image(level.value)
                 measurements += _spread(noise.about_level(level, extra), rows, len(batch))
                 images = images.index_add(0, rows, extra)
-            yield Variant(level=level, images=images, applicable=applicable, reason=reason)
+            header = scaled_attributes(batch, TUBE_OUTPUT, level.value) if level.value != 1.0 else ()
+            yield Variant(level=level, images=images, applicable=applicable, reason=reason, case_attributes=header)
 
     def _assumed_kernels(self, batch: Batch) -> Measurement:
         """1 where the source kernel had to be assumed."""

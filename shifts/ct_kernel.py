@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch.nn import functional
@@ -70,6 +70,8 @@ class CtKernel(Condition):
             or ``sharp``.
         missing_noise: Whether to add the noise that the capped gain leaves out.
     """
+
+    neutral: ClassVar[float | None] = 1.0
 
     levels: tuple[Level, ...] = tuple(_factor_level(factor) for factor in _FACTORS)
     source: str = "auto"
@@ -135,7 +137,8 @@ class CtKernel(Condition):
                     ("missing_noise_sd_hu", added),
                 )
             ]
-            yield Variant(level=level, images=images, applicable=applicable, reason=reason)
+            named = tuple({"ConvolutionKernel": kernel.text(factor=level.value)} for kernel in kernels)
+            yield Variant(level=level, images=images, applicable=applicable, reason=reason, case_attributes=named)
 
 
 def gain(frequency_per_mm: Tensor, kernels: Sequence[Kernel], *, factor: float) -> Tensor:

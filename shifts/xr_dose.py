@@ -14,13 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
 from robustbench_rad import seeds
 from robustbench_rad.conditions import Applied, Condition, Level, Measurement, Unit, Variant
 from robustbench_rad.registry import register
+from robustbench_rad.shifts._header import TUBE_OUTPUT, scaled_attributes
 from robustbench_rad.shifts._inputs import in_plane_spacing_mm, per_case, require_physical, require_signal_range
 from robustbench_rad.shifts._levels import dose_ladder, dose_level, require_one_of, require_positive
 from robustbench_rad.shifts._spectral import filtered, lorentzian_mtf, mean_power, radial_frequency_per_mm
@@ -64,6 +65,8 @@ class XrDose(Condition):
         assumed_field_of_view_mm: Length of the longer image side where a case's pixel spacing is unknown; such cases
             are reported by the measurement ``assumed_spacing_mm``.
     """
+
+    neutral: ClassVar[float | None] = 1.0
 
     levels: tuple[Level, ...] = dose_ladder(_UNIT)
     detector_air_kerma_ugy: float = 2.5
@@ -124,7 +127,8 @@ class XrDose(Condition):
                 Measurement(quantity="noise_sd_requested", values=_rms(requested, exposed), level=level.name),
                 Measurement(quantity="noise_sd", values=_rms(change, exposed), level=level.name),
             ]
-            yield Variant(level=level, images=images)
+            header = scaled_attributes(batch, TUBE_OUTPUT, level.value) if level.value != 1.0 else ()
+            yield Variant(level=level, images=images, case_attributes=header)
 
     def spacing_mm(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Spacing ``(N, 2)`` of every case, and ``(N,)`` the assumed spacing where the case has none (else NaN)."""

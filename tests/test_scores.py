@@ -22,6 +22,7 @@ def chunk(cases=("b", "a"), value=1.0):
         values=np.array([[0.1], [np.nan]], np.float32),
         passes={"attack.fgsm": (2, 1)},
         full_search=(("attack.fgsm", "1/255"),),
+        attributes=(("shift.xr.dose", "0.5", "Exposure", str(value)),),
     )
 
 
@@ -69,6 +70,12 @@ def test_atomic_write_replaces_whole_files_or_nothing(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="power cut"):
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
+
+
+def test_what_headers_would_say_is_joined_over_chunks():
+    table = ScoreTable.join([chunk(cases=("c", "d"), value=3.0), chunk()], ["a", "b", "c", "d"])
+    assert table.header("shift.xr.dose", "0.5") == {"Exposure": ("1.0", "3.0")}
+    assert table.header("shift.xr.dose", "0.25") == {}
 
 
 def test_joined_chunks_are_in_the_order_of_the_case_table():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -85,7 +85,19 @@ def _measurements(context: JudgeContext, check: CheckSpec) -> list[Table]:
         values = [_median(_measured(context, check.id, name, level.name)) for name in names]
         rows.append([str(level), int(altered.sum()), int((~altered).sum()), *values])
     columns = ["level", "cases altered", "not applicable", *(f"median {name.replace('_', ' ')}" for name in names)]
+    headers = [_header(context.scores.header(check.id, level.name)) for level in context.levels.get(check.id, ())]
+    if any(headers):
+        columns.append("header would say")
+        rows = [[*row, header] for row, header in zip(rows, headers, strict=True)]
     return [Table(check=check.id, domain=check.domain, title="What the shift did", columns=columns, rows=rows)]
+
+
+def _header(texts: Mapping[str, Sequence[str]]) -> str:
+    """In a few words: what a header of the altered images would say."""
+    return "; ".join(
+        f"{keyword} {', '.join(found[:3])}" + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+        for keyword, found in texts.items()
+    )
 
 
 def _measured(context: JudgeContext, condition: str, name: str, level: str) -> Floats:
