@@ -61,9 +61,9 @@ def test_sizes_are_millimetres_and_places_keep_the_glyph_inside():
     assert opacity.min() >= 0
     assert opacity.max() <= 1 + 1e-6
     stem, foot = opacity[0, 0, :10, :2], opacity[0, 0, 12:14, :10]
-    assert stem.min() > 0.9
+    assert stem.min() > 0.7
     assert foot.min() > 0.7
-    assert opacity[0, 0, :11, 4:].max() == 0
+    assert opacity[0, 0, :10, 4:].max() == 0
     huge = coverage(glyphs()["tube"], corners, torch.full((1, 2), 30.0), (40, 60))
     assert (huge.flatten(2).sum(2) > 0).all()
 
