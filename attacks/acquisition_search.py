@@ -69,8 +69,8 @@ class WorstAcquisition(Condition):
         levels: Shares of the envelope, in (0, 1], counted from the untouched image to the ends.
         shifts: Ids of acquisition shifts that work in physical space, in physical order; default by modality: dose and
             kernel for CT, dose for radiographs.
-        envelope: Shift → lowest and highest value of its level. Ratios (lowest above 0) are searched on a log scale and must
-            hold 1, differences must hold 0: the value that leaves an image as it is.
+        envelope: Shift → lowest and highest value of its level, with the value that leaves an image as it is inside: the
+            shift's neutral level, else 1 where the lowest is above 0, else 0. Around 1 the scale is logarithmic.
         options: Shift → its other options.
         evaluations: Images scored per case and level.
 
@@ -149,7 +149,15 @@ class WorstAcquisition(Condition):
                 f"[checks.{self.id!r}]: no shifts are known for {modality} images",
                 hint='Name them: shifts = ["shift.…"] and envelope = { "shift.…" = [lowest, highest] }.',
             )
-        return tuple(Axis(shift=shift, ends=self.range(shift), options=self.options.get(shift, {})) for shift in shifts)
+        return tuple(
+            Axis(
+                shift=shift,
+                ends=self.range(shift),
+                options=self.options.get(shift, {}),
+                neutral=_neutral(shift, self.range(shift)[0]),
+            )
+            for shift in shifts
+        )
 
     def _variants(self, batch: Batch, query: ModelQuery, measurements: list[Measurement]) -> Iterator[Variant]:
         axes = self._axes(batch.modality)
@@ -165,13 +173,19 @@ class WorstAcquisition(Condition):
         yield from variants
 
 
+def _neutral(shift: str, lowest: float) -> float:
+    """The value of a shift that leaves an image as it is."""
+    declared = entry(shift).load().neutral
+    return (1.0 if lowest > 0 else 0.0) if declared is None else float(declared)
+
+
 def _check_range(shift: str, given: object) -> None:
     ends = [end for end in given if isinstance(end, int | float)] if isinstance(given, list | tuple) else []
-    untouched = 1.0 if ends and ends[0] > 0 else 0.0
+    untouched = _neutral(shift, ends[0] if ends else 0.0)
     if len(ends) != 2 or not all(map(math.isfinite, ends)) or not ends[0] <= untouched <= ends[1] or ends[0] == ends[1]:
         raise ValueError(
-            f"envelope: expected [lowest, highest] of {shift!r} with the value that leaves an image as it is inside "
-            f"(1 for ratios, 0 for differences), got {given!r}"
+            f"envelope: expected [lowest, highest] of {shift!r} with the value that leaves an image as it is, "
+            f"{untouched:g}, inside, got {given!r}"
         )
 
 
@@ -183,30 +197,29 @@ class Axis:
         shift: Id of the shift.
         ends: Lowest and highest value.
         options: Its other options.
+        neutral: Value that leaves an image as it is.
     """
 
     shift: str
     ends: Range
     options: Mapping[str, object]
+    neutral: float
 
     @property
     def box(self) -> Range:
         """Lowest and highest coordinate; 0 at an end where the range stops at the untouched image."""
-        return (-1.0 if self.ends[0] < self._untouched else 0.0), (1.0 if self.ends[1] > self._untouched else 0.0)
-
-    @property
-    def _untouched(self) -> float:
-        return 1.0 if self.ends[0] > 0 else 0.0
+        return (-1.0 if self.ends[0] < self.neutral else 0.0), (1.0 if self.ends[1] > self.neutral else 0.0)
 
     def value(self, coordinate: float) -> float:
         """Value of the shift's level, with six digits, so that the record says exactly what was done.
 
-        >>> dose = Axis(shift="shift.ct.dose", ends=(0.25, 1.0), options={})
+        >>> dose = Axis(shift="shift.ct.dose", ends=(0.25, 1.0), options={}, neutral=1.0)
         >>> [dose.value(c) for c in (0.0, -0.5, -1.0)]
         [1.0, 0.5, 0.25]
         """
         end = self.ends[coordinate > 0]
-        exact = end ** abs(coordinate) if self._untouched else end * abs(coordinate)
+        ratio = self.neutral == 1.0 and self.ends[0] > 0
+        exact = end ** abs(coordinate) if ratio else self.neutral + (end - self.neutral) * abs(coordinate)
         return float(f"{exact:.6g}")
 
     def shifted(self, batch: Batch, values: Sequence[float]) -> Iterator[tuple[Batch, Tensor]]:
@@ -281,7 +294,7 @@ class Search:
         place: ``(N, K, A)`` coordinates of it.
         steps: ``(N, K)`` images scored at the present level until the call was wrong; NaN before.
         non_finite: ``(N, K)`` whether the model gave no finite margin for some image.
-        applies: ``(N, A)`` which shift applies to which case.
+        applies: ``(N, A)`` which shift has applied to which case at some value.
         scored: Images scored at the present level.
     """
 
@@ -309,7 +322,7 @@ class Search:
             place=torch.zeros(*clean.shape, len(axes), dtype=torch.float64),
             steps=torch.full_like(clean, torch.nan),
             non_finite=torch.zeros_like(clean, dtype=torch.bool),
-            applies=torch.ones(len(batch), len(axes), dtype=torch.bool, device=batch.device),
+            applies=side.isnan().all(1, keepdim=True).repeat(1, len(axes)),  # without a label nothing is left out
         )
 
     def wrong(self) -> Tensor:
@@ -350,7 +363,7 @@ class Search:
     def _score(self, rows: Tensor, points: Sequence[tuple[float, ...]]) -> None:
         for point, images, applies in images_at(self.batch.select(rows), self.axes, points):
             self.scored += 1
-            self.applies[rows] = applies
+            self.applies[rows] |= applies
             self._keep(rows, self.query.margins(images), torch.tensor(point, dtype=torch.float64))
 
     def _keep(self, rows: Tensor, margins: Tensor, point: Tensor) -> None:

@@ -189,7 +189,10 @@ def test_radiographs_have_their_exposure_searched():
 
 
 def test_points_are_corners_and_fill_the_box():
-    axes = [Axis(shift=id, ends=ends, options={}) for id, ends in zip(CT, ((0.25, 1.0), (0.7, 1.6)), strict=True)]
+    axes = [
+        Axis(shift=id, ends=ends, options={}, neutral=1.0)
+        for id, ends in zip(CT, ((0.25, 1.0), (0.7, 1.6)), strict=True)
+    ]
     points = even_points(axes, 24)
     assert len(set(points)) == 24
     assert {(-1.0, -1.0), (-1.0, 1.0), (0.0, -1.0), (0.0, 1.0)} <= set(points)
@@ -200,8 +203,10 @@ def test_points_are_corners_and_fill_the_box():
 
 
 def test_differences_are_searched_on_a_linear_scale():
-    axis = Axis(shift="any", ends=(-10.0, 5.0), options={})
+    axis = Axis(shift="any", ends=(-10.0, 5.0), options={}, neutral=0.0)
     assert [axis.value(c) for c in (-1.0, -0.5, 0.0, 0.5, 1.0)] == [-10.0, -5.0, 0.0, 2.5, 5.0]
+    tube = Axis(shift="any", ends=(80.0, 140.0), options={}, neutral=120.0)
+    assert [tube.value(c) for c in (-1.0, -0.5, 0.0, 1.0)] == [80.0, 100.0, 120.0, 140.0]
 
 
 def test_every_point_comes_once_with_its_own_image():
