@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from robustbench_rad import bridges
 from robustbench_rad.classifier import Classifier, Head, HeadSpec, InputSpec, Outputs
 from robustbench_rad.conditions import Applied, Batch, Condition, Level, Measurement, Space, State, Unit, Variant
 from robustbench_rad.data.dicom_attributes import WHITELIST
@@ -77,6 +78,15 @@ def ct() -> Batch:
     return Batch(images=images, space=Space.PHYSICAL, unit=Unit.HU, metadata=kernels, **options, **_names())
 
 
+def mr() -> Batch:
+    """MR magnitude of discs 64 x 64 in air, with noise."""
+    images = (0.1 + 0.5 * _disc(64, 0.7) + 0.01 * _noise(64)).abs()
+    spacing = torch.full((CASES, 2), 1.0)
+    return Batch(
+        images=images, space=Space.PHYSICAL, unit=Unit.MAGNITUDE, modality="MR", spacing_mm=spacing, **_names()
+    )
+
+
 ROWS = (
     Row(id="attack.apgd-l2", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
     Row(id="attack.apgd-linf", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
@@ -137,8 +147,16 @@ ROWS = (
     Row(id="saliency.parameter-randomisation", batch=display, options={"seeds": 1, "references": 3}),
     Row(id="shift.ct.dose", batch=ct, options={"levels": [0.5, 0.25]}, window_hu=(-160.0, 240.0)),
     Row(id="shift.ct.kernel", batch=ct, options={"levels": ["0.5", "1.6"]}, window_hu=(-160.0, 240.0)),
+    Row(id="shift.mr.snr", batch=mr, options={"levels": [8, 4]}),
     Row(id="shift.xr.dose", batch=radiograph, options={"levels": [0.5, 0.25]}),
     Row(id="shortcut.masked-anatomy", batch=display, options={"donors": 3}),
+)
+
+BRIDGED = (  # attacks of other libraries: found by name, not in the catalogue
+    Row(id="torchattacks:MIFGSM", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 4}),
+    Row(id="torchattacks:PGD", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 4}),
+    Row(id="foolbox:LinfPGD", batch=display, options={"epsilon": ["2/255"], "steps": 4, "rel_stepsize": 0.3}),
+    Row(id="art:ProjectedGradientDescent", batch=display, options={"epsilon": ["2/255"], "max_iter": 4}),
 )
 
 
@@ -164,7 +182,10 @@ class Bench:
 
 @cache
 def _bench(id: str) -> Bench:
-    row = next(row for row in ROWS if row.id == id)
+    bridge = bridges.find(id)
+    if bridge and not bridge.version:
+        pytest.skip(bridge.install)
+    row = next(row for row in (*ROWS, *BRIDGED) if row.id == id)
     batch = row.batch()
     classifier = _classifier(batch.images.shape[-1], row.window_hu)
     batch = replace(batch, clean_margins=_query(classifier, batch).margins(batch.images))
@@ -197,7 +218,7 @@ def _classifier(pixels: int, window_hu: tuple[float, float] | None) -> Classifie
     return Classifier(module=module.eval(), input=InputSpec(size=(pixels, pixels), window_hu=window_hu), head=head)
 
 
-@pytest.fixture(params=[row.id for row in ROWS])
+@pytest.fixture(params=[row.id for row in (*ROWS, *BRIDGED)])
 def bench(request: pytest.FixtureRequest) -> Bench:
     return _bench(request.param)
 
