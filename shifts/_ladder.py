@@ -1,0 +1,135 @@
+"""The loop over the levels that most shifts share: prepare once per batch, alter once per level."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from robustbench_rad import seeds
+from robustbench_rad.conditions import Applied, Condition, Level, Measurement, Variant, fraction
+from robustbench_rad.shifts._inputs import per_case
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from robustbench_rad.conditions import Batch, ModelQuery, State
+
+
+def bounded_level(value: float | str, unit: str, lowest: float, highest: float) -> Level:
+    """Make a level from a number or a fraction.
+
+    Raises:
+        ValueError: Not a number, or not within the bounds.
+    """
+    number = fraction(value)
+    if not lowest <= number <= highest:
+        raise ValueError(f"expected {lowest:g} to {highest:g} {unit}".rstrip() + f", got {value}")
+    return Level(name=str(value), value=number, unit=unit)
+
+
+def ladder(unit: str, *values: float | str) -> tuple[Level, ...]:
+    """Levels of one unit, mildest first.
+
+    >>> [str(level) for level in ladder("dB", -3, 15)]
+    ['-3 dB', '15 dB']
+    """
+    return tuple(bounded_level(value, unit, -math.inf, math.inf) for value in values)
+
+
+def uniforms(batch: Batch, count: int, *parts: object) -> Tensor:
+    """Numbers in [0, 1), ``(N, count)``, drawn for each case on the CPU: few parameters, the same on every device."""
+    draws = [torch.rand(count, generator=seeds.generator("cpu", seed, *parts)) for seed in batch.seeds]
+    return torch.stack(draws).to(batch.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What one level makes of a batch.
+
+    Attributes:
+        images: Altered images; those of cases where the level has no meaning are not used.
+        measured: Values ``(N,)`` by quantity.
+        applicable: ``(N,)`` boolean, or None: for all cases.
+        reason: Why some cases are not applicable.
+        attributes: DICOM keyword to text, as the header of the altered image would say.
+        case_attributes: The same for each case.
+    """
+
+    images: Tensor
+    measured: Mapping[str, Tensor] = field(default_factory=dict)
+    applicable: Tensor | None = None
+    reason: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    case_attributes: tuple[Mapping[str, str], ...] = ()
+
+
+Alter = Callable[[float], Change]
+"""One level, named by its value, applied to the batch it was prepared for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LadderShift(Condition):
+    """Base of shifts that are prepared once per batch and then applied level by level.
+
+    A case where a level has no meaning comes back unchanged. The neutral level gives the very tensor of the batch.
+    """
+
+    unit: ClassVar[str] = ""
+    neutral: ClassVar[float] = 0.0
+    lowest: ClassVar[float] = 0.0
+    highest: ClassVar[float] = math.inf
+
+    @classmethod
+    def level(cls, value: float | str) -> Level:
+        """Make a level from a number between the lowest and the highest that have meaning.
+
+        Raises:
+            ValueError: Not a number, or outside of them.
+        """
+        return bounded_level(value, cls.unit, cls.lowest, cls.highest)
+
+    def refuse(self, batch: Batch) -> None:
+        """Raise for a batch that is not of the shift's domain."""
+        raise NotImplementedError
+
+    def prepare(self, batch: Batch) -> Alter:
+        """Draw and measure what the levels share."""
+        raise NotImplementedError
+
+    def apply(self, batch: Batch, query: ModelQuery | None, state: State | None) -> Applied:
+        """Apply every level; see the class for the unit, the shapes, and what is measured.
+
+        Raises:
+            DataError: Another space, unit or shape than the shift works in.
+            ImageError: Pixels outside its domain; names the cases.
+        """
+        del query, state
+        self.refuse(batch)
+        measurements: list[Measurement] = []
+        return Applied(variants=self._variants(batch, measurements), measurements=measurements)
+
+    def _variants(self, batch: Batch, measurements: list[Measurement]) -> Iterator[Variant]:
+        alter = self.prepare(batch)
+        everywhere = torch.ones(len(batch), dtype=torch.bool, device=batch.device)
+        for level in self.levels:
+            if level.value == self.neutral:
+                yield Variant(level=level, images=batch.images)
+                continue
+            change = alter(level.value)
+            applicable = everywhere if change.applicable is None else change.applicable
+            measurements += [
+                Measurement(quantity=name, values=torch.where(applicable, values, torch.nan), level=level.name)
+                for name, values in change.measured.items()
+            ]
+            yield Variant(
+                level=level,
+                images=torch.where(per_case(applicable, change.images), change.images, batch.images),
+                applicable=change.applicable,
+                reason=change.reason,
+                attributes=change.attributes,
+                case_attributes=change.case_attributes,
+            )
