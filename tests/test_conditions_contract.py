@@ -87,6 +87,12 @@ def mr() -> Batch:
     )
 
 
+def enhanced_ct() -> Batch:
+    """The same with vessels full of contrast medium, and their masks."""
+    batch, vessels = ct(), _disc(64, 0.2)
+    return replace(batch, images=batch.images + 200 * vessels, anatomy=vessels > 0.5)
+
+
 ROWS = (
     Row(id="attack.apgd-l2", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
     Row(id="attack.apgd-linf", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
@@ -145,8 +151,11 @@ ROWS = (
         window_hu=(-160.0, 240.0),
     ),
     Row(id="saliency.parameter-randomisation", batch=display, options={"seeds": 1, "references": 3}),
+    Row(id="shift.ct.contrast-timing", batch=enhanced_ct, options={"levels": [0.5, 0]}, window_hu=(-160.0, 240.0)),
     Row(id="shift.ct.dose", batch=ct, options={"levels": [0.5, 0.25]}, window_hu=(-160.0, 240.0)),
+    Row(id="shift.ct.hu-calibration", batch=ct, options={"levels": [5, "gain -2"]}, window_hu=(-160.0, 240.0)),
     Row(id="shift.ct.kernel", batch=ct, options={"levels": ["0.5", "1.6"]}, window_hu=(-160.0, 240.0)),
+    Row(id="shift.ct.recon-algorithm", batch=ct, options={"levels": [20, 80]}, window_hu=(-160.0, 240.0)),
     Row(id="shift.mr.snr", batch=mr, options={"levels": [8, 4]}),
     Row(id="shift.xr.detector-mtf", batch=radiograph, options={"levels": [0.9, 0.5]}),
     Row(id="shift.xr.dose", batch=radiograph, options={"levels": [0.5, 0.25]}),
