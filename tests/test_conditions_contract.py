@@ -158,6 +158,7 @@ ROWS = (
     Row(id="shift.ct.recon-algorithm", batch=ct, options={"levels": [20, 80]}, window_hu=(-160.0, 240.0)),
     Row(id="shift.mr.snr", batch=mr, options={"levels": [8, 4]}),
     Row(id="shift.xr.detector-mtf", batch=radiograph, options={"levels": [0.9, 0.5]}),
+    Row(id="shift.xr.scatter", batch=radiograph, options={"levels": [0.5, 0.7]}),
     Row(id="shift.xr.dose", batch=radiograph, options={"levels": [0.5, 0.25]}),
     Row(id="shortcut.masked-anatomy", batch=display, options={"donors": 3}),
 )

@@ -1,0 +1,138 @@
+"""More scattered radiation in projection radiography: no grid, a larger field, a thicker patient.
+
+Scatter is a broad blur of the primary radiation, ``E = P + a · (K ∗ P)``, K a Gaussian of 10 to 20 cm with integral 1. From the
+ratio a = SF / (1 - SF) of the source to that of the target the spectrum of the exposure is multiplied by
+
+    G(f) = (1 + a_target K(f)) / (1 + a_source K(f)),
+
+then exposure control brings the mean back. The contrast of small structures is multiplied by (1 - SF_target) / (1 - SF_source).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from robustbench_rad.conditions import Level, Measurement
+from robustbench_rad.registry import register
+from robustbench_rad.shifts._display_curve import exposed, same_mean
+from robustbench_rad.shifts._levels import require_positive
+from robustbench_rad.shifts._mirror import mirrored
+from robustbench_rad.shifts._percentile import percentile
+from robustbench_rad.shifts._radiograph import Altered, ExposureShift, MillimetreShift, Render, number_level
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from robustbench_rad.conditions import Batch
+
+_UNIT = "scatter fraction"
+_LUNG, _MEDIASTINUM = 0.75, 0.1  # percentiles of the exposure
+
+
+def _scatter_level(value: float | str) -> Level:
+    return number_level(value, _UNIT, what="a scatter fraction", least=0.0, most=0.95)
+
+
+@register(
+    id="shift.xr.scatter",
+    version=1,
+    space="physical",
+    domain="acquisition-shift",
+    kind="physical",
+    modalities=("CR", "DX"),
+    reference="Niklason et al. 1981, 10.1118/1.595027; Floyd et al. 1994, 10.1097/00004424-199409000-00010",
+    unit="scatter fraction",
+)
+@dataclass(frozen=True, kw_only=True)
+class XrScatter(ExposureShift, MillimetreShift):
+    """Scattered radiation that a grid would have held back.
+
+    A level is the scatter fraction of the whole field, scatter over all radiation. Where little primary radiation arrives
+    (mediastinum) it is higher than that, in the lungs lower, as in patients; both follow from the image. Measured per
+    level: ``scatter_fraction_lung`` and ``scatter_fraction_mediastinum`` at the 75th and 10th percentile of the exposure,
+    and ``contrast_factor`` of small structures in the mean exposure.
+
+    Attributes:
+        levels: Scatter fractions of the field.
+        source_scatter_fraction: Scatter fraction of the field in the images as they were made, below 1.
+        kernel_fwhm_mm: Full width at half maximum of the scatter kernel.
+    """
+
+    levels: tuple[Level, ...] = tuple(_scatter_level(value) for value in ("0.5", "0.55", "0.6", "0.65", "0.7"))
+    source_scatter_fraction: float = 0.4
+    kernel_fwhm_mm: float = 150.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, ("kernel_fwhm_mm",))
+        require_positive(self, ("source_scatter_fraction",), zero=True)
+        if self.source_scatter_fraction >= 1.0:
+            raise ValueError(f"source_scatter_fraction: expected below 1, got {self.source_scatter_fraction}")
+
+    @classmethod
+    def level(cls, value: float | str) -> Level:
+        """Make a level from a scatter fraction."""
+        return _scatter_level(value)
+
+    def is_neutral(self, level: Level) -> bool:
+        """The scatter of the source."""
+        return level.value == self.source_scatter_fraction
+
+    def about(self, batch: Batch) -> list[Measurement]:
+        """The source's scatter fraction as it was supposed."""
+        supposed = torch.full((len(batch),), self.source_scatter_fraction, device=batch.device)
+        return [*super().about(batch), Measurement(quantity="source_scatter_fraction", values=supposed)]
+
+    def prepared(self, batch: Batch) -> Render:
+        """Part the source into primary radiation and scatter, once for all levels."""
+        spacing, usable, reason = self.spacing_mm(batch)
+        before = self.curve.exposure(batch.images)
+        ratio = scatter_to_primary(self.source_scatter_fraction)
+        blurred = mirrored(before, spacing, lambda v, u: self._kernel(v, u) / (1.0 + ratio * self._kernel(v, u)))
+        primary = before - ratio * blurred
+        places = [percentile(before, share, exposed(batch.images)) for share in (_LUNG, _MEDIASTINUM)]
+
+        def render(level: Level) -> Altered:
+            more = level.value >= self.source_scatter_fraction
+            scatter = scatter_to_primary(level.value) * blurred
+            images = self.curve.changed(same_mean(primary + scatter, before, batch.images), before, batch.images)
+            factor = (1.0 - level.value) / (1.0 - self.source_scatter_fraction)
+            fractions = [_fraction_at(place, before, primary, scatter) for place in places]
+            return Altered(
+                images=images,
+                measured={
+                    "scatter_fraction_lung": fractions[0],
+                    "scatter_fraction_mediastinum": fractions[1],
+                    "contrast_factor": torch.full_like(spacing[:, 0], factor),
+                },
+                applicable=usable & more,
+                reason=", ".join(filter(None, (reason, "" if more else "the source has more scatter already"))),
+                attributes={"Grid": "NONE"},
+            )
+
+        return render
+
+    def _kernel(self, vertical: Tensor, horizontal: Tensor) -> Tensor:
+        """Transfer function of the scatter kernel."""
+        square = vertical**2 + horizontal**2
+        return torch.exp(-((math.pi * self.kernel_fwhm_mm) ** 2) * square / (4.0 * math.log(2.0)))
+
+
+def scatter_to_primary(scatter_fraction: float) -> float:
+    """Ratio of scattered to primary radiation.
+
+    >>> scatter_to_primary(0.75)
+    3.0
+    """
+    return scatter_fraction / (1.0 - scatter_fraction)
+
+
+def _fraction_at(place: Tensor, before: Tensor, primary: Tensor, scatter: Tensor) -> Tensor:
+    """Scatter fraction ``(N,)``, mean over the pixels whose exposure before was within 5 % of ``place``."""
+    near = ((before / place.clamp_min(1e-12)[:, None, None, None] - 1.0).abs() < 0.05).to(before.dtype)
+    share = scatter / (primary + scatter).clamp_min(1e-12)
+    return ((share * near).sum((1, 2, 3)) / near.sum((1, 2, 3))).detach()
