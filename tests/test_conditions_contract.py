@@ -159,6 +159,8 @@ ROWS = (
     Row(id="shift.mr.snr", batch=mr, options={"levels": [8, 4]}),
     Row(id="shift.xr.detector-mtf", batch=radiograph, options={"levels": [0.9, 0.5]}),
     Row(id="shift.xr.scatter", batch=radiograph, options={"levels": [0.5, 0.7]}),
+    Row(id="shift.xr.lut", batch=radiograph, options={"levels": [0.85, 1.33]}),
+    Row(id="shift.xr.lut-centre", batch=radiograph, options={"levels": [-3, 10]}),
     Row(id="shift.xr.dose", batch=radiograph, options={"levels": [0.5, 0.25]}),
     Row(id="shortcut.masked-anatomy", batch=display, options={"donors": 3}),
 )

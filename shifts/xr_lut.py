@@ -1,0 +1,145 @@
+"""Another display curve of the console: a gamma, or the centre of a sigmoid VOI function.
+
+    gamma:  y = x^γ          centre:  y = σ(σ⁻¹(x) - 4 δ / w),   σ(t) = 1 / (1 + exp(-t))
+
+The second is the sigmoid of DICOM PS3.3 C.11.2.1.3 of width w with its centre moved by δ, both as a share of the scale.
+Both are monotone and keep 0 and 1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from robustbench_rad.conditions import Level
+from robustbench_rad.registry import register
+from robustbench_rad.shifts._levels import require_positive
+from robustbench_rad.shifts._radiograph import Altered, RadiographShift, Render, number_level
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from robustbench_rad.conditions import Batch
+
+_GAMMAS = ("0.85", "1.18", "0.75", "1.33", "0.65", "1.55", "0.55", "1.8", "0.45", "2.2")
+_CENTRES = ("-3", "3", "-6", "6", "-10", "10", "-15", "15", "-20", "20")
+_CENTRE_UNIT = "% of the scale"
+_MIDDLE = 0.5
+_LEAST = 1e-12
+
+
+def _gamma_level(value: float | str) -> Level:
+    return number_level(value, "gamma", what="a gamma", least=0.1, most=10.0)
+
+
+def _centre_level(value: float | str) -> Level:
+    return number_level(value, _CENTRE_UNIT, what="a shift of the centre in %", least=-90.0, most=90.0)
+
+
+@register(
+    id="shift.xr.lut",
+    version=1,
+    space="physical",
+    domain="acquisition-shift",
+    kind="physical",
+    modalities=("CR", "DX", "MG"),
+    reference="DICOM PS3.3 C.11.2; DICOM PS3.14",
+    unit="gamma",
+)
+@dataclass(frozen=True, kw_only=True)
+class XrLut(RadiographShift):
+    """Toe and shoulder of another display curve: a gamma below 1 brightens, above 1 darkens.
+
+    Measured per level: ``middle_grey``, what half the scale becomes.
+
+    Attributes:
+        levels: Gammas, in pairs of bright and dark; 1 is the image itself.
+    """
+
+    neutral: ClassVar[float | None] = 1.0
+
+    levels: tuple[Level, ...] = tuple(_gamma_level(value) for value in _GAMMAS)
+
+    @classmethod
+    def level(cls, value: float | str) -> Level:
+        """Make a level from a gamma."""
+        return _gamma_level(value)
+
+    def prepared(self, batch: Batch) -> Render:
+        """Nothing is shared."""
+
+        def render(level: Level) -> Altered:
+            grey = torch.full((len(batch),), _MIDDLE**level.value, device=batch.device)
+            return Altered(images=with_gamma(batch.images, level.value), measured={"middle_grey": grey})
+
+        return render
+
+
+@register(
+    id="shift.xr.lut-centre",
+    version=1,
+    space="physical",
+    domain="acquisition-shift",
+    kind="physical",
+    modalities=("CR", "DX", "MG"),
+    reference="DICOM PS3.3 C.11.2.1.3",
+    unit="% of the scale",
+)
+@dataclass(frozen=True, kw_only=True)
+class XrLutCentre(RadiographShift):
+    """A sigmoid VOI function with its centre moved: up is darker.
+
+    Measured per level: ``middle_grey``, what half the scale becomes.
+
+    Attributes:
+        levels: Shifts of the centre in % of the scale, in pairs; 0 is the image itself.
+        width: Width of the sigmoid as a share of the scale.
+    """
+
+    neutral: ClassVar[float | None] = 0.0
+
+    levels: tuple[Level, ...] = tuple(_centre_level(value) for value in _CENTRES)
+    width: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, ("width",))
+
+    @classmethod
+    def level(cls, value: float | str) -> Level:
+        """Make a level from a shift in % of the scale."""
+        return _centre_level(value)
+
+    def prepared(self, batch: Batch) -> Render:
+        """Nothing is shared."""
+
+        def render(level: Level) -> Altered:
+            shift = level.value / 100.0 / self.width
+            middle = torch.full((len(batch),), _MIDDLE, device=batch.device)
+            return Altered(
+                images=with_centre(batch.images, shift),
+                measured={"middle_grey": with_centre(middle, shift)},
+            )
+
+        return render
+
+
+def with_gamma(signal: Tensor, gamma: float) -> Tensor:
+    """``signal^γ``; its slope at 0 is taken as 0 where it would be infinite.
+
+    >>> with_gamma(torch.tensor([0.0, 0.25, 1.0]), 0.5).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    return torch.where(signal > 0.0, signal.clamp_min(_LEAST) ** gamma, torch.zeros_like(signal))
+
+
+def with_centre(signal: Tensor, shift: float) -> Tensor:
+    """Move the centre of a sigmoid by a share of its width: ``x / (x + (1 - x) exp(4 δ / w))``.
+
+    >>> with_centre(torch.tensor([0.0, 0.5, 1.0]), 0.25 * math.log(3)).tolist()
+    [0.0, 0.25, 1.0]
+    """
+    return signal / (signal + (1.0 - signal) * math.exp(4.0 * shift))
