@@ -1,0 +1,108 @@
+"""Motion of the patient during the exposure: the exposure is averaged along a straight path.
+
+A uniform motion by d millimetres in the direction θ multiplies the spectrum by ``sin(π d f_θ) / (π d f_θ)``, f_θ the frequency
+along θ. The mean is kept; a point becomes a line of length d with variance d² / 12.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from robustbench_rad.conditions import Level
+from robustbench_rad.registry import register
+from robustbench_rad.shifts._levels import require_one_of
+from robustbench_rad.shifts._mirror import mirrored
+from robustbench_rad.shifts._radiograph import Altered, ExposureShift, MillimetreShift, Render, number_level
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from robustbench_rad.conditions import Batch
+
+_UNIT = "mm"
+
+
+def _path_level(value: float | str) -> Level:
+    return number_level(value, _UNIT, what="a path in mm", least=0.0, most=50.0)
+
+
+@register(
+    id="shift.xr.motion-blur",
+    version=1,
+    space="physical",
+    domain="acquisition-shift",
+    kind="physical",
+    modalities=("CR", "DX"),
+    reference="Barrett and Swindell 1981, Radiological Imaging, ch. 4",
+    unit="mm",
+)
+@dataclass(frozen=True, kw_only=True)
+class XrMotionBlur(ExposureShift, MillimetreShift):
+    """Blur of a patient who moved or breathed during the exposure.
+
+    Measured per level: ``path_px``, the length of the path in pixels (rows and columns of their own spacing), and
+    ``first_zero_per_mm``, the frequency along the path that is lost.
+
+    Attributes:
+        levels: Length of the path in mm at the detector; 0 is the image itself.
+        direction: ``any`` (drawn for each case), ``vertical`` (breathing) or ``horizontal``.
+    """
+
+    neutral: ClassVar[float | None] = 0.0
+
+    levels: tuple[Level, ...] = tuple(_path_level(value) for value in ("0.25", "0.5", "1", "2", "4"))
+    direction: str = "any"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_one_of(self, "direction", ("any", "vertical", "horizontal"))
+
+    @classmethod
+    def level(cls, value: float | str) -> Level:
+        """Make a level from a path in mm."""
+        return _path_level(value)
+
+    def prepared(self, batch: Batch) -> Render:
+        """Draw the direction of every case; the levels share it."""
+        spacing, usable, reason = self.spacing_mm(batch)
+        before = self.curve.exposure(batch.images)
+        angles = self._angles(batch)
+
+        def render(level: Level) -> Altered:
+            blurred = torch.cat(
+                [
+                    moved(before[row : row + 1], spacing[row : row + 1], level.value, angle)
+                    for row, angle in enumerate(angles.tolist())
+                ]
+            )
+            path = level.value * torch.hypot(angles.sin() / spacing[:, 0], angles.cos() / spacing[:, 1])
+            zero = 1.0 / level.value if level.value else math.inf
+            return Altered(
+                images=self.curve.changed(blurred.clamp_min(0.0), before, batch.images),
+                measured={"path_px": path, "first_zero_per_mm": torch.full_like(path, zero)},
+                applicable=usable,
+                reason=reason,
+            )
+
+        return render
+
+    def _angles(self, batch: Batch) -> Tensor:
+        """Direction ``(N,)`` in radians from the row axis."""
+        if self.direction == "any":
+            return math.pi * self.uniform(batch, 1, "direction")[:, 0]
+        angle = math.pi / 2 if self.direction == "vertical" else 0.0
+        return torch.full((len(batch),), angle, device=batch.device)
+
+
+def moved(exposure: Tensor, spacing_mm: Tensor, path_mm: float, angle_rad: float) -> Tensor:
+    """Exposure averaged along a straight path; ``angle_rad`` is 0 along the rows of the image, π/2 down the columns."""
+
+    def transfer(vertical: Tensor, horizontal: Tensor) -> Tensor:
+        along = math.sin(angle_rad) * vertical + math.cos(angle_rad) * horizontal
+        return torch.sinc(path_mm * along)
+
+    return mirrored(exposure, spacing_mm, transfer, reach=2.0 * path_mm)
