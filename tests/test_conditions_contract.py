@@ -164,6 +164,7 @@ ROWS = (
     Row(id="shift.xr.vendor-processing", batch=radiograph, options={"levels": [15, 100]}),
     Row(id="shift.xr.collimation", batch=radiograph, options={"levels": [5, 12]}),
     Row(id="shift.xr.motion-blur", batch=radiograph, options={"levels": [0.5, 2]}),
+    Row(id="shift.xr.saturation", batch=radiograph, options={"levels": [3, 15]}),
     Row(id="shift.xr.dose", batch=radiograph, options={"levels": [0.5, 0.25]}),
     Row(id="shortcut.masked-anatomy", batch=display, options={"donors": 3}),
 )
