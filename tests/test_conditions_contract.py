@@ -165,6 +165,7 @@ ROWS = (
     Row(id="shift.xr.collimation", batch=radiograph, options={"levels": [5, 12]}),
     Row(id="shift.xr.motion-blur", batch=radiograph, options={"levels": [0.5, 2]}),
     Row(id="shift.xr.saturation", batch=radiograph, options={"levels": [3, 15]}),
+    Row(id="shift.xr.field-of-view", batch=radiograph, options={"levels": [90, 60]}),
     Row(id="shift.xr.dose", batch=radiograph, options={"levels": [0.5, 0.25]}),
     Row(id="shortcut.masked-anatomy", batch=display, options={"donors": 3}),
 )
