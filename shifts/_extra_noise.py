@@ -96,13 +96,16 @@ class ExtraNoise:
         )
 
     @torch.no_grad()
-    def image(self, dose_fraction: float) -> Tensor:
-        """Extra noise of one dose in the shape of the images; 0 where the shift has no meaning."""
-        quantum, electronic = physics.mixed(dose_fraction)
-        extra = (quantum * self.quantum + electronic * self.electronic).reshape(self.scan.slices_hu.shape)
+    def image(self, dose_fraction: float | Sequence[float]) -> Tensor:
+        """Extra noise of one dose, or one per case, in the shape of the images; 0 where the shift has no meaning."""
+        fractions = self._fractions(dose_fraction)
+        quantum, electronic = self.quantum.new_tensor([physics.mixed(alpha) for alpha in fractions]).T
+        extra = per_case(quantum, self.quantum) * self.quantum + per_case(electronic, self.quantum) * self.electronic
+        extra = extra.reshape(self.scan.slices_hu.shape)
         for number, rays in self.starved:
             sinogram = rays.correction(
-                dose_fraction=dose_fraction, electronic_noise_quanta=self.electronic_noise_quanta
+                dose_fraction=fractions[number // self.quantum.shape[1]],
+                electronic_noise_quanta=self.electronic_noise_quanta,
             )
             if sinogram is not None:
                 rows = slice(number, number + 1)
@@ -116,9 +119,15 @@ class ExtraNoise:
             Measurement(quantity="i0_quanta", values=1.0 / self.inverse_i0),
         ]
 
-    def about_level(self, level: Level, extra: Tensor) -> list[Measurement]:
-        """Requested and inserted noise of one level."""
-        weights = self.field_sd_hu.new_tensor(physics.mixed(level.value))[:, None]
+    def _fractions(self, dose_fraction: float | Sequence[float]) -> list[float]:
+        return [dose_fraction] * len(self.probes) if isinstance(dose_fraction, float | int) else list(dose_fraction)
+
+    def about_level(
+        self, level: Level, extra: Tensor, dose_fraction: float | Sequence[float] | None = None
+    ) -> list[Measurement]:
+        """Requested and inserted noise of one level, whose value is the dose unless one is given."""
+        fractions = self._fractions(level.value if dose_fraction is None else dose_fraction)
+        weights = self.field_sd_hu.new_tensor([physics.mixed(alpha) for alpha in fractions]).T
         requested = (weights * self.field_sd_hu).square().sum(0).sqrt()
         inserted = requested.new_tensor(_levels(self.probes, extra.reshape(self.quantum.shape)))
         inserted = torch.where(self.inverse_i0.isfinite(), inserted, torch.nan)

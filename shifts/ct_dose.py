@@ -124,14 +124,14 @@ class CtDose(Condition):
         applicable = torch.zeros(len(batch), dtype=torch.bool, device=batch.device)
         if noise is not None:
             applicable[rows] = noise.inverse_i0.isfinite()
-            measurements += _spread(noise.about_source(), rows, len(batch))
+            measurements += spread(noise.about_source(), rows, len(batch))
             if not bool(applicable[rows].all()):
                 reason = ", ".join(filter(None, (reason, "no native noise to be read: no soft tissue, or no noise")))
         for level in self.levels:
             images = batch.images
             if level.value != 1.0 and noise is not None:
                 extra = noise.image(level.value)
-                measurements += _spread(noise.about_level(level, extra), rows, len(batch))
+                measurements += spread(noise.about_level(level, extra), rows, len(batch))
                 images = images.index_add(0, rows, extra)
             header = scaled_attributes(batch, TUBE_OUTPUT, level.value) if level.value != 1.0 else ()
             yield Variant(level=level, images=images, applicable=applicable, reason=reason, case_attributes=header)
@@ -180,7 +180,7 @@ class CtDose(Condition):
         return physics.inverse_exposure(native_sd_hu**2, quantum_sd_hu**2, electronic_sd_hu**2)
 
 
-def _spread(measurements: Sequence[Measurement], rows: Tensor, count: int) -> list[Measurement]:
+def spread(measurements: Sequence[Measurement], rows: Tensor, count: int) -> list[Measurement]:
     """Put values of the cases ``rows`` into all N cases; NaN for the others."""
     spread = []
     for measurement in measurements:
