@@ -55,6 +55,7 @@ PRIMES = (2, 3, 5, 7, 11, 13)
     domain="adversarial",
     unit="of the envelope",
     reference="Bergstra and Bengio 2012, jmlr.org/papers/v13/bergstra12a; Halton 1960, 10.1007/BF01386213",
+    gradient=False,
 )
 @dataclass(frozen=True, kw_only=True)
 class WorstAcquisition(Condition):

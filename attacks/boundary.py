@@ -104,6 +104,7 @@ class Boundary(MinimalAttack):
     domain="adversarial",
     unit="RMS of display range",
     reference="Chen, Jordan, Wainwright 2020, arXiv:1904.02144",
+    gradient=False,
 )
 @dataclass(frozen=True, kw_only=True)
 class BoundaryL2(Boundary):
@@ -140,6 +141,7 @@ class BoundaryL2(Boundary):
     domain="adversarial",
     unit="of display range",
     reference="Chen, Jordan, Wainwright 2020, arXiv:1904.02144",
+    gradient=False,
 )
 @dataclass(frozen=True, kw_only=True)
 class BoundaryLinf(Boundary, LinfAttack):

@@ -49,6 +49,7 @@ def marker_sizes(*values: str) -> tuple[Level, ...]:
     modalities=("CR", "DX", "MG"),
     unit="% of the shorter side",
     reference="Zech et al. 2018, doi:10.1371/journal.pmed.1002683; DeGrave et al. 2021, doi:10.1038/s42256-021-00338-7",
+    gradient=False,
 )
 @dataclass(frozen=True, kw_only=True)
 class Marker(Attack):

@@ -39,6 +39,7 @@ class NoiseKind(StrEnum):
     domain="adversarial",
     unit="of display range",
     reference="Rauber, Brendel, Bethge 2017, arXiv:1707.04131",
+    gradient=False,
 )
 @dataclass(frozen=True, kw_only=True)
 class Noise(LinfAttack):

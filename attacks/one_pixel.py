@@ -36,6 +36,7 @@ def pixel_level(value: float | str) -> Level:
     domain="adversarial",
     unit="pixels",
     reference="Su, Vargas, Sakurai 2019, doi:10.1109/TEVC.2019.2890858, arXiv:1710.08864",
+    gradient=False,
 )
 @dataclass(frozen=True, kw_only=True)
 class FewPixelEvolution(Attack):

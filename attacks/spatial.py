@@ -30,6 +30,7 @@ SHIFTS = {2: ("row", "column"), 3: ("slice", "row", "column")}
     domain="adversarial",
     unit="of the envelope",
     reference="Engstrom et al. 2019, arXiv:1712.02779",
+    gradient=False,
 )
 @dataclass(frozen=True, kw_only=True)
 class Spatial(EnvelopeAttack):

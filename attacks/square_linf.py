@@ -28,6 +28,7 @@ HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of the publis
     domain="adversarial",
     unit="of display range",
     reference="Andriushchenko, Croce, Flammarion, Hein 2020, arXiv:1912.00049",
+    gradient=False,
 )
 @dataclass(frozen=True, kw_only=True)
 class SquareLinf(LinfAttack):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     domain="adversarial",
     unit="of display range",
     reference="Papernot, McDaniel, Goodfellow 2016, arXiv:1605.07277; Madry et al. 2018, arXiv:1706.06083",
+    gradient=False,
 )
 @dataclass(frozen=True, kw_only=True)
 class TransferLinf(LinfAttack):

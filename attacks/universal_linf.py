@@ -37,6 +37,7 @@ MINIBATCH = 32
     domain="adversarial",
     unit="of display range",
     reference="Moosavi-Dezfooli et al. 2017, arXiv:1610.08401; Shafahi et al. 2020, arXiv:1811.11304",
+    gradient=False,
 )
 @dataclass(frozen=True, kw_only=True)
 class UniversalLinf(LinfAttack):

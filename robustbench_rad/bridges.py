@@ -26,6 +26,7 @@ class Bridge:
         install: What to type where it is missing.
         example: An id to copy.
         reference: Authors, year, source.
+        without_gradient: Its attacks that never ask for a gradient.
     """
 
     prefix: str
@@ -35,6 +36,7 @@ class Bridge:
     install: str
     example: str
     reference: str
+    without_gradient: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:
@@ -59,6 +61,18 @@ BRIDGES = (
         install="pip install --no-deps adversarial-robustness-toolbox==1.20.1 && pip install packaging scikit-learn tqdm",
         example="art:ProjectedGradientDescent",
         reference="Nicolae et al. 2018, arXiv:1807.01069",
+        without_gradient=(
+            "BoundaryAttack",
+            "GeoDA",
+            "HopSkipJump",
+            "PixelAttack",
+            "SignOPTAttack",
+            "SimBA",
+            "SpatialTransformation",
+            "SquareAttack",
+            "ThresholdAttack",
+            "ZooAttack",
+        ),
     ),
     Bridge(
         prefix="foolbox",
@@ -68,6 +82,30 @@ BRIDGES = (
         install="pip install --no-deps foolbox==3.3.4 eagerpy && pip install gitpython requests",
         example="foolbox:LinfPGD",
         reference="Rauber et al. 2020, doi:10.21105/joss.02607",
+        without_gradient=(
+            "BinarySearchContrastReductionAttack",
+            "BoundaryAttack",
+            "GaussianBlurAttack",
+            "GenAttack",
+            "HopSkipJumpAttack",
+            "InversionAttack",
+            "L2AdditiveGaussianNoiseAttack",
+            "L2AdditiveUniformNoiseAttack",
+            "L2ClippingAwareAdditiveGaussianNoiseAttack",
+            "L2ClippingAwareAdditiveUniformNoiseAttack",
+            "L2ClippingAwareRepeatedAdditiveGaussianNoiseAttack",
+            "L2ClippingAwareRepeatedAdditiveUniformNoiseAttack",
+            "L2ContrastReductionAttack",
+            "L2RepeatedAdditiveGaussianNoiseAttack",
+            "L2RepeatedAdditiveUniformNoiseAttack",
+            "LinearSearchBlendedUniformNoiseAttack",
+            "LinearSearchContrastReductionAttack",
+            "LinfAdditiveUniformNoiseAttack",
+            "LinfRepeatedAdditiveUniformNoiseAttack",
+            "PointwiseAttack",
+            "SaltAndPepperNoiseAttack",
+            "SpatialAttack",
+        ),
     ),
     Bridge(
         prefix="torchattacks",
@@ -77,6 +115,13 @@ BRIDGES = (
         install="pip install --no-deps torchattacks==3.5.1",
         example="torchattacks:MIFGSM",
         reference="Kim 2020, arXiv:2010.01950",
+        without_gradient=(
+            "GN",
+            "OnePixel",
+            "Pixle",
+            "SPSA",
+            "Square",
+        ),
     ),
 )
 

@@ -58,6 +58,7 @@ class Entry:
     modalities: tuple[str, ...] = ALL_MODALITIES
     reference: str = ""
     unit: str = ""
+    gradient: bool = True
 
     def load(self) -> type[Condition]:
         """Import the implementation."""
@@ -75,6 +76,7 @@ def register(
     modalities: tuple[str, ...] = ALL_MODALITIES,
     reference: str = "",
     unit: str = "",
+    gradient: bool = True,
 ) -> Callable[[type[Any]], type[Any]]:
     """Give a condition its identity; every argument must be a literal.
 
@@ -87,10 +89,12 @@ def register(
         modalities: DICOM modality codes it has meaning for.
         reference: Authors, year, DOI.
         unit: Unit of its levels.
+        gradient: For an attack: whether it follows the gradient of each case. One that does not is a control of those that
+            do, and is not misled by what misleads a gradient.
     """
     from robustbench_rad.conditions import Space
 
-    del domain, kind, modalities, reference, unit  # read from the source by the catalogue
+    del domain, kind, modalities, reference, unit, gradient  # read from the source by the catalogue
 
     def name(cls: type[Any]) -> type[Any]:
         cls.id, cls.version, cls.space = id, version, Space(space)
@@ -146,6 +150,7 @@ def _bridged(id: str) -> Entry | None:
         module=bridge.module,
         name=id.partition(bridges.SEPARATOR)[2],
         reference=bridge.reference,
+        gradient=id.partition(bridges.SEPARATOR)[2] not in bridge.without_gradient,
     )
 
 

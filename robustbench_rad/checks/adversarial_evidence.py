@@ -11,22 +11,10 @@ from numpy.typing import NDArray
 
 from robustbench_rad.checks.context import Floats, JudgeContext
 from robustbench_rad.conditions import Level
+from robustbench_rad.registry import find
 
 DIAGNOSTICS = "attack.diagnostics"
 OTHER_GOALS = ("attack.clinical-goals", DIAGNOSTICS)  # their margins are no plain flips, or there are none
-WITHOUT_GRADIENT = (
-    "noise",
-    "square",
-    "pixel",
-    "boundary",
-    "label",
-    "transfer",
-    "spatial",
-    "marker",
-    "universal",
-    "shift",
-    "acquisition",
-)
 
 ADDS = 0.01  # one point
 REPEATABLE = 1e-4
@@ -108,15 +96,19 @@ class Cases:
 
 
 def follows_gradient(check: str) -> bool:
-    """Whether an attack follows the gradient of each case, by its id."""
-    return check != DIAGNOSTICS and not any(word in check for word in WITHOUT_GRADIENT)
+    """Whether an attack follows the gradient of each case, as the catalogue says; one it does not know is held to."""
+    known = find(check)
+    return check != DIAGNOSTICS and (known is None or known.gradient)
 
 
 def attacks_run(context: JudgeContext) -> list[str]:
-    """Attacks that were run, with levels."""
-    return [
-        id for id, levels in context.levels.items() if id.startswith("attack.") and levels and id not in OTHER_GOALS
-    ]
+    """Attacks that were run, with levels; those of other libraries too."""
+    return [id for id, levels in context.levels.items() if levels and id not in OTHER_GOALS and _is_attack(id)]
+
+
+def _is_attack(check: str) -> bool:
+    known = find(check)
+    return check.startswith("attack.") if known is None else known.domain == "adversarial"
 
 
 def kind_of(level: Level) -> str:
