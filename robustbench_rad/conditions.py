@@ -205,6 +205,8 @@ class Variant:
             may then have another shape than those of the batch.
         anatomy: Masks of the anatomy on the altered images, for a level that moves or resamples them, else None.
         lesion: The same for the lesions.
+        excluded_findings: Names of findings that the level has no meaning for, whatever the case: they are not scored. A
+            mirrored image says nothing of a finding of one side.
     """
 
     level: Level
@@ -218,6 +220,7 @@ class Variant:
     spacing_mm: Tensor | None = None
     anatomy: Tensor | None = None
     lesion: Tensor | None = None
+    excluded_findings: tuple[str, ...] = ()
 
     def changed_attributes(self, count: int) -> tuple[Mapping[str, str], ...]:
         """New DICOM attributes of each of ``count`` cases; none where the level is not applicable."""

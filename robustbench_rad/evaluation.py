@@ -274,6 +274,9 @@ class Evaluator:
             margins = margins.nan_to_num(nan=float("inf"), posinf=float("inf"), neginf=float("inf"))
         if variant.applicable is not None:
             margins = margins.masked_fill(~variant.applicable.to(margins.device)[:, None], float("nan"))
+        if variant.excluded_findings:
+            names = [finding in variant.excluded_findings for finding in self.classifier.findings]
+            margins = margins.masked_fill(torch.tensor(names, device=margins.device), float("nan"))
         return margins
 
 

@@ -57,6 +57,10 @@ class Change:
         reason: Why some cases are not applicable.
         attributes: DICOM keyword to text, as the header of the altered image would say.
         case_attributes: The same for each case.
+        spacing_mm: ``(N, 2)`` or ``(N, 3)`` spacing of the altered images where it is another.
+        anatomy: Masks of the anatomy where the level moves them.
+        lesion: The same for the lesions.
+        excluded_findings: Findings that the level has no meaning for.
     """
 
     images: Tensor
@@ -65,6 +69,10 @@ class Change:
     reason: str = ""
     attributes: Mapping[str, str] = field(default_factory=dict)
     case_attributes: tuple[Mapping[str, str], ...] = ()
+    spacing_mm: Tensor | None = None
+    anatomy: Tensor | None = None
+    lesion: Tensor | None = None
+    excluded_findings: tuple[str, ...] = ()
 
 
 Alter = Callable[[float], Change]
@@ -79,7 +87,7 @@ class LadderShift(Condition):
     """
 
     unit: ClassVar[str] = ""
-    neutral: ClassVar[float] = 0.0
+    neutral: ClassVar[float | None] = 0.0
     lowest: ClassVar[float] = 0.0
     highest: ClassVar[float] = math.inf
 
@@ -125,11 +133,18 @@ class LadderShift(Condition):
                 Measurement(quantity=name, values=torch.where(applicable, values, torch.nan), level=level.name)
                 for name, values in change.measured.items()
             ]
+            images = change.images
+            if change.applicable is not None:
+                images = torch.where(per_case(applicable, images), images, batch.images)
             yield Variant(
                 level=level,
-                images=torch.where(per_case(applicable, change.images), change.images, batch.images),
+                images=images,
                 applicable=change.applicable,
                 reason=change.reason,
                 attributes=change.attributes,
                 case_attributes=change.case_attributes,
+                spacing_mm=change.spacing_mm,
+                anatomy=change.anatomy,
+                lesion=change.lesion,
+                excluded_findings=change.excluded_findings,
             )

@@ -49,6 +49,32 @@ def test_the_pass_records_what_the_header_would_say_and_the_new_spacing(lab):
         np.testing.assert_array_equal(chunk.values[:, position], [spacing] * 3)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sided(Condition):
+    """Leaves the images, and says that the first finding has no meaning after it."""
+
+    levels: tuple[Level, ...] = LEVELS
+    without: tuple[str, ...] = ()
+
+    def apply(self, batch, query, state):
+        del query, state
+        variant = Variant(level=self.levels[0], images=batch.images, excluded_findings=self.without)
+        return Applied(variants=iter([variant]))
+
+
+Sided.id, Sided.version, Sided.space = "test.sided", 1, Space.PHYSICAL
+
+
+def test_a_finding_that_a_level_excludes_is_not_scored_for_any_case(lab):
+    cases = lab.films()
+    finding = lab.evaluator(conditions=[Sided()]).classifier.findings[0]
+    for without, scored in (((finding,), False), ((), True), (("another",), True)):
+        chunk = lab.evaluator(conditions=[Sided(without=without)]).chunk(cases)
+        columns = zip(chunk.columns, chunk.margins.T, strict=True)
+        values = next(v for c, v in columns if (c.condition, c.finding) == ("test.sided", finding))
+        assert np.isfinite(values).all() if scored else np.isnan(values).all()
+
+
 def test_another_shape_goes_through_the_display_conversion(lab):
     cases = lab.films()
     chunk = lab.evaluator(conditions=[Coarser()]).chunk(cases)
