@@ -87,6 +87,17 @@ def mr() -> Batch:
     )
 
 
+def ct_volume() -> Batch:
+    """Eight slices 1 mm apart of water discs of 32 x 32 pixels."""
+    disc = _disc(32, 0.7)[:, :, None].expand(-1, -1, 8, -1, -1)
+    noise = torch.randn(CASES, 1, 8, 32, 32, generator=torch.Generator().manual_seed(0))
+    spacing = torch.tensor([[1.0, 5.0, 5.0]] * CASES)
+    images = -1000 + 1040 * disc + 15 * noise * disc
+    return Batch(
+        images=images, space=Space.PHYSICAL, unit=Unit.HU, modality="CT", spacing_mm=spacing, stored_bits=12, **_names()
+    )
+
+
 def enhanced_ct() -> Batch:
     """The same with vessels full of contrast medium, and their masks."""
     batch, vessels = ct(), _disc(64, 0.2)
@@ -158,6 +169,7 @@ ROWS = (
     Row(id="shift.ct.kvp", batch=enhanced_ct, options={"levels": [140, 80]}, window_hu=(-160.0, 240.0)),
     Row(id="shift.ct.patient-size", batch=ct, options={"levels": [2, 10]}, window_hu=(-160.0, 240.0)),
     Row(id="shift.ct.recon-algorithm", batch=ct, options={"levels": [20, 80]}, window_hu=(-160.0, 240.0)),
+    Row(id="shift.ct.slice-thickness", batch=ct_volume, options={"levels": [2.5, 5]}, window_hu=(-160.0, 240.0)),
     Row(id="shift.mr.bias-field", batch=mr, options={"levels": [20, 60]}),
     Row(id="shift.mr.ghosting", batch=mr, options={"levels": [5, 20]}),
     Row(id="shift.mr.gibbs", batch=mr, options={"levels": [0.75, 0.4]}),
@@ -215,7 +227,7 @@ def _bench(id: str) -> Bench:
         pytest.skip(bridge.install)
     row = next(row for row in (*ROWS, *BRIDGED) if row.id == id)
     batch = row.batch()
-    classifier = _classifier(batch.images.shape[-1], row.window_hu)
+    classifier = _classifier(tuple(batch.images.shape[2:]), row.window_hu)
     batch = replace(batch, clean_margins=_query(classifier, batch).margins(batch.images))
     condition = entry(row.id).load().from_options(row.options)
     state = condition.fit(classifier, iter([batch])) if condition.needs_fit else None
@@ -228,22 +240,25 @@ def _query(classifier: Classifier, batch: Batch) -> CountingQuery:
     return query.through(classifier.display) if batch.space is Space.PHYSICAL else query
 
 
-def _classifier(pixels: int, window_hu: tuple[float, float] | None) -> Classifier:
+def _classifier(size: tuple[int, ...], window_hu: tuple[float, float] | None) -> Classifier:
+    flat = len(size) == 2
+    convolution, norm = (nn.Conv2d, nn.BatchNorm2d) if flat else (nn.Conv3d, nn.BatchNorm3d)
+    pool = nn.AdaptiveAvgPool2d(2) if flat else nn.AdaptiveAvgPool3d((1, 2, 2))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = nn.Sequential(
-            nn.Conv2d(1, 4, 3, padding=1),
-            nn.BatchNorm2d(4),
+            convolution(1, 4, 3, padding=1),
+            norm(4),
             nn.ReLU(),
-            nn.Conv2d(4, 4, 3, padding=1),
+            convolution(4, 4, 3, padding=1),
             nn.ReLU(),
-            nn.AdaptiveAvgPool2d(2),
+            pool,
             nn.Flatten(),
             nn.Linear(16, len(FINDINGS)),
         )
     kind, logits = Head.SIGMOID, Outputs.LOGITS
     head = HeadSpec(kind=kind, outputs=logits, findings=FINDINGS, thresholds=(0.5,) * len(FINDINGS))
-    return Classifier(module=module.eval(), input=InputSpec(size=(pixels, pixels), window_hu=window_hu), head=head)
+    return Classifier(module=module.eval(), input=InputSpec(size=size, window_hu=window_hu), head=head)
 
 
 @pytest.fixture(params=[row.id for row in (*ROWS, *BRIDGED)])
