@@ -22,6 +22,7 @@ FOREGROUND_SHARE = 0.1  # of the 99.5th percentile: brighter is patient, darker 
 ROUNDING = 1e-4  # of the largest value: what is below zero by less was rounded, not normalised
 PHASE_AXES = {"column": -2, "row": -1}
 """InPlanePhaseEncodingDirection: COLUMN encodes phase along a column, from row to row; ROW along a row."""
+PHASE_OPTIONS = ("auto", *PHASE_AXES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +74,7 @@ def foreground(images: Tensor) -> Tensor:
 def tissue_mean(images: Tensor, inside: Tensor | None = None) -> Tensor:
     """Mean magnitude ``(N,)`` of the foreground; a constant for gradients.
 
+    >>> import torch
     >>> image = torch.zeros(1, 1, 8, 8)
     >>> image[..., 2:6] = 0.5
     >>> tissue_mean(image)
