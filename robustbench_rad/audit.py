@@ -179,7 +179,7 @@ def prepare(plan: Plan, *, progress: Progress | None = None) -> Prepared:
     progress = progress or Progress()
     timings: dict[str, float] = {}
     with _timed(timings, "load"):
-        file = read_profile(plan.profile, base=plan.base)
+        file = read_profile(plan.profile, base=plan.profile_folder)
         profile = effective_profile(plan, file)
         conditions = make_conditions(plan, profile)
         classifier = load_classifier(plan, device=plan.device, allow_pickle=plan.run.allow_pickle)

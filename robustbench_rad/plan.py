@@ -299,6 +299,12 @@ class Plan(Section):
         """Resolve a path of the plan against its base folder."""
         return self.base / Path(text).expanduser()
 
+    @property
+    def profile_folder(self) -> Path:
+        """Where a profile file is looked for: the base folder; where it holds none of that name, beside the plan's file."""
+        plan = Path(self.source)
+        return plan.parent if plan.is_file() and not (self.base / self.profile).is_file() else self.base
+
     def effective(self) -> dict[str, Any]:
         """The plan as plain data, defaults filled in, for the record."""
         return self.model_dump(mode="json")

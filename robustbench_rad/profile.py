@@ -25,7 +25,7 @@ from robustbench_rad.result import Domain
 
 BUILT_IN = ("quick", "standard", "full")
 Multiplicity = Literal["check", "audit"]
-POLICY_KEYS = frozenset({"tolerance", "critical_harm", "critical", "envelope"})
+POLICY_KEYS = frozenset({"tolerance", "critical_harm", "critical"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,7 +220,7 @@ def effective_profile(plan: Plan, file: ProfileFile | None = None) -> Profile:
     from robustbench_rad.checks import defaults
 
     _refuse_other_modality(plan)
-    file = file or read_profile(plan.profile, base=plan.base)
+    file = file or read_profile(plan.profile, base=plan.profile_folder)
     tables = {id: dict(table) for id, table in file.checks.items()}
     left_out = set()
     for id, override in plan.checks.items():
@@ -299,7 +299,8 @@ def _spec(id: str, table: Mapping[str, Any], *, profiled: bool, enabled: bool) -
     default = defaults(id)
     options = {key: value for key, value in table.items() if key not in POLICY_KEYS}
     _refuse_misspelt(id, options)
-    if default.informational and len(options) < len(table):
+    informational = default.informational and not (default.judged_if_asked and len(options) < len(table))
+    if informational and len(options) < len(table):
         raise PlanError(
             f"[checks.{id!r}]: shown, not judged: it takes no {', '.join(sorted(POLICY_KEYS & set(table)))}"
         )
@@ -314,7 +315,7 @@ def _spec(id: str, table: Mapping[str, Any], *, profiled: bool, enabled: bool) -
         critical=_flag(id, "critical", table.get("critical", False)),
         profiled=profiled,
         enabled=enabled,
-        informational=default.informational,
+        informational=informational,
     )
     _check_order(spec)
     return spec

@@ -175,7 +175,9 @@ def conditions(runs: Runs) -> Found:
     here, there = (run.record.measured for run in runs.both)
     contrasts: list[Contrast] = []
     not_compared = []
-    for id in sorted({*here, *there}):
+    checks = {**runs.checks[1], **runs.checks[0]}
+    shown = {id for id, check in checks.items() if check.informational}  # listed as such by `others`
+    for id in sorted({*here, *there} - shown):
         known = find(id)
         if known is None or not (known.domain in COMPARED or id == RISES):
             not_compared.append(f"{id}: {NOT_A_METRIC}")

@@ -2,9 +2,11 @@ from pathlib import Path
 
 import pytest
 
+from robustbench_rad.checks import SEEN_ATTACKS
 from robustbench_rad.errors import PlanError
-from robustbench_rad.plan import make_plan
+from robustbench_rad.plan import make_plan, read_plan
 from robustbench_rad.profile import effective_profile, parse_profile, read_profile
+from robustbench_rad.registry import entry
 from robustbench_rad.result import Domain
 
 PROFILE = """
@@ -137,3 +139,40 @@ def test_what_holds_together_is_policy_and_part_of_the_hash(folder):
     assert before.measurement == after.measurement
     with pytest.raises(PlanError, match="multiplicity"):
         parse_profile(text.replace("version =", 'multiplicity = "all"\nversion =', 1), "mine")
+
+
+@pytest.mark.parametrize("stated", [{"tolerance": 0.5}, {"critical": True}, {"critical_harm": 0.8}])
+def test_an_attack_that_can_be_seen_is_judged_only_where_that_is_stated(folder, stated):
+    assert effective(folder, {"attack.patch": True}).check("attack.patch").informational
+    assert not effective(folder, {"attack.patch": stated}).check("attack.patch").informational
+
+
+@pytest.mark.parametrize("id", sorted(SEEN_ATTACKS))
+def test_attacks_that_can_be_seen_exist(id):
+    assert entry(id).domain == "adversarial"
+
+
+def test_a_curve_takes_no_tolerance(folder):
+    with pytest.raises(PlanError, match="shown, not judged: it takes no tolerance"):
+        effective(folder, {"attack.curve-linf": {"tolerance": 0.5}})
+
+
+def test_the_envelope_of_a_search_is_an_option_of_the_measurement(folder):
+    envelope = {"shift.xr.dose": [0.5, 1.0]}
+    profile = effective(folder, {"attack.worst-acquisition": {"envelope": envelope}})
+    assert profile.measurement["attack.worst-acquisition"] == {"envelope": envelope}
+
+
+def test_a_profile_file_stands_in_the_base_folder_or_beside_the_plan(tmp_path):
+    (tmp_path / "plans").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "plans" / "mine.toml").write_text(PROFILE)
+    plan = tmp_path / "plans" / "plan.toml"
+    model = (
+        '[model]\nfactory = "a:b"\nhead = "single-logit"\nfindings = ["x"]\ninput = { size = [8, 8], range = [0, 1] }\n'
+    )
+    plan.write_text(f'profile = "mine.toml"\n{model}[data]\nmanifest = "m.csv"\n')
+    made = read_plan(plan, root=tmp_path / "data")
+    assert effective_profile(made).version == 2
+    (tmp_path / "data" / "mine.toml").write_text(PROFILE.replace("version = 2", "version = 5"))
+    assert effective_profile(made).version == 5

@@ -244,6 +244,19 @@ def test_what_is_new_is_listed_not_judged():
     assert found.verdict is SAME
 
 
+def test_a_check_that_is_only_shown_is_listed_and_not_compared():
+    level = (Level(name="5", value=5.0, unit="% of the pixels"),)
+    columns = {("attack.patch", "5"): CLEAN}
+    before = finished(columns, measured=[condition("attack.patch", level)], profile=profile(attack_patch={}))
+    now = finished(
+        {("attack.patch", "5"): -CLEAN}, measured=[condition("attack.patch", level)], profile=profile(attack_patch={})
+    )
+    found = compare(now, before)
+    assert "attack.patch" not in {row.check for row in found.rows}
+    assert "attack.patch: shown and never judged" in found.not_compared
+    assert found.verdict is SAME
+
+
 def test_masked_gradients_do_not_pass_as_robustness():
     level = (Level(name="1/255", value=1 / 255, unit="of display range"),)
     attack = condition("attack.fgsm", level)

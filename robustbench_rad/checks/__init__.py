@@ -7,7 +7,7 @@ measures several harms, they are named.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from robustbench_rad.errors import PlanError, suggestion
 from robustbench_rad.result import Domain
@@ -26,6 +26,7 @@ class CheckDefaults:
         condition: Whether a condition of the same id makes its images.
         options: Options of a check without a condition; its module checks them with ``check_options(plan, options)``.
         informational: Shown, never judged: no verdict, no points, no part of any denominator.
+        judged_if_asked: Shown only as long as neither profile nor plan states ``tolerance``, ``critical_harm`` or ``critical``.
     """
 
     domain: Domain
@@ -36,6 +37,7 @@ class CheckDefaults:
     condition: bool = True
     options: tuple[str, ...] = ()
     informational: bool = False
+    judged_if_asked: bool = False
 
 
 def _shown(judge: str, summary: str) -> CheckDefaults:
@@ -60,12 +62,34 @@ _ATTACK = CheckDefaults(
     tolerance={"hide": 0.30, "create": 0.30},
     critical_harm={"hide": 0.90, "create": 0.90},
 )
+# What a reader can see on the film, and may refuse to read: nobody has agreed how many flips are too many, and an adversary
+# who may repaint a twentieth of the image wins against every model. 30 % is a tolerance for changes that cannot be seen.
+_SEEN = replace(_ATTACK, informational=True, judged_if_asked=True)
+SEEN_ATTACKS = frozenset(
+    {
+        "attack.contrast",
+        "attack.elastic-net-l1",
+        "attack.few-pixel-evolution",
+        "attack.few-pixels",
+        "attack.frequency-band",
+        "attack.marker",
+        "attack.patch",
+        "attack.smooth-warp",
+        "attack.spatial",
+    }
+)
 _OWN: dict[str, CheckDefaults] = {
     "attack.diagnostics": CheckDefaults(
         domain=Domain.ADVERSARIAL,
         judge="robustbench_rad.checks.adversarial_honesty",
         summary="Whether surviving the attacks means anything: what trips here makes their passes inconclusive.",
         informational=True,
+    ),
+    # Noise needs no adversary, so it is held to the tolerance of a shift at the operating point.
+    "attack.noise": replace(
+        _ATTACK,
+        tolerance=dict.fromkeys(("hide", "create"), 0.10),
+        critical_harm=dict.fromkeys(("hide", "create"), 0.30),
     ),
     # The ladder goes on to radii that no undefended model withstands, so its worst level would always fail.
     "attack.curve-linf": CheckDefaults(
@@ -160,6 +184,8 @@ def defaults(id: str) -> CheckDefaults:
 
     if id in _OWN:
         return _OWN[id]
+    if id in SEEN_ATTACKS:
+        return _SEEN
     known = find(id)
     if known and known.domain in (Domain.ACQUISITION_SHIFT, Domain.ADVERSARIAL):
         return _SHIFT if known.domain == Domain.ACQUISITION_SHIFT else _ATTACK

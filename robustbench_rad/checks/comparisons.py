@@ -70,6 +70,7 @@ class Prepared:
         return self._at(confidence)
 
 
+SHOWN = "shown, not judged"
 Members = list[tuple[Comparison, Estimate | str]]
 
 
@@ -88,10 +89,24 @@ def judge_jointly(context: JudgeContext, check: CheckSpec, comparisons: Sequence
     joint = Family.joined(families).joint_confidence(context.confidence, seed=context.seed)
     if context.joint is None and joint > context.confidence:
         groups = {key: [_again(*member, joint) for member in members] for key, members in groups.items()}
-    return [
-        replace(_criterion(context, check, members), family=family)
-        for members, family in zip(groups.values(), families, strict=True)
-    ]
+    judged = [_criterion(context, check, members) for members in groups.values()]
+    if check.informational:
+        return [_only_shown(item, members) for item, members in zip(judged, groups.values(), strict=True)]
+    return [replace(item, family=family) for item, family in zip(judged, families, strict=True)]
+
+
+def _only_shown(item: Judged, members: Members) -> Judged:
+    """The numbers without a verdict; what makes them doubtful is still said, what could not be measured too."""
+    doubts = [*dict.fromkeys(comparison.doubt for comparison, _ in members if comparison.doubt)]
+    missing = item.criterion.reason if item.criterion.harm.estimate is None else ""
+    update = {
+        "tolerance": None,
+        "critical_harm": None,
+        "verdict": Verdict.INFORMATIONAL,
+        "reason": missing or "; ".join([SHOWN, *doubts]),
+        "needed_positives": None,
+    }
+    return Judged(criterion=item.criterion.model_copy(update=update), influence=None)
 
 
 def _family(check: CheckSpec, members: Members) -> Family:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from robustbench_rad.checks import acquisition_shift
+from robustbench_rad.checks import acquisition_shift, adversarial
 from robustbench_rad.checks.comparisons import Comparison, Prepared, judge_jointly
 from robustbench_rad.checks.context import JudgeContext
 from robustbench_rad.conditions import Level
@@ -209,3 +209,34 @@ def test_counts_of_a_subgroup_leave_out_cases_without_a_group():
     found, _ = audit("subgroup.performance", made=context(metadata={"sex": sex}, roles={"sex": "demographic"}))
     gaps = [c for c in found.values() if "against the rest" in c.quantity]
     assert {(c.positives, c.negatives, c.patients) for c in gaps} == {(N // 2 - 1, N // 2, N - 1)}
+
+
+def flipped():
+    """The patch turns every call: harm 1 in both directions."""
+    made = context()
+    clean = made.clean("f")
+    columns = dict(made.scores.columns)
+    columns[Column(condition="attack.patch", level="5", finding="f")] = (-clean).astype(np.float32)
+    level = Level(name="5", value=5.0, unit="% of the pixels")
+    return replace(made, scores=replace(made.scores, columns=columns), levels={**made.levels, "attack.patch": (level,)})
+
+
+@pytest.mark.parametrize("multiplicity", ["check", "audit"])
+def test_what_is_only_shown_has_its_numbers_no_verdict_and_no_part_in_the_others(multiplicity):
+    beside, _ = audit(*CHECKS, multiplicity=multiplicity)
+    found, _ = audit(*CHECKS, "attack.patch", multiplicity=multiplicity, made=flipped())
+    shown = [criterion for criterion in found.values() if criterion.check == "attack.patch"]
+    assert len(shown) == 2
+    for criterion in shown:
+        assert criterion.verdict is Verdict.INFORMATIONAL
+        assert criterion.tolerance is criterion.critical_harm is criterion.needed_positives is None
+        assert criterion.harm.lower < criterion.harm.estimate == 1.0
+        assert criterion.reason.startswith("shown, not judged")
+    assert {id: found[id] for id in beside} == beside
+
+
+def test_what_is_only_shown_is_judged_where_a_tolerance_is_stated():
+    spec = check_spec("attack.patch", {"tolerance": 0.5})
+    judged = adversarial.judge(flipped(), spec).judged
+    assert {item.criterion.verdict for item in judged} == {Verdict.FAIL}
+    assert {item.criterion.tolerance for item in judged} == {0.5}
