@@ -21,6 +21,7 @@ import torch
 from robustbench_rad import seeds
 from robustbench_rad.conditions import Applied, Condition, Level, Measurement, Unit, Variant
 from robustbench_rad.registry import register
+from robustbench_rad.shifts._display_curve import DISPLAY_CURVES, DisplayCurve, exposed, mean_exposure
 from robustbench_rad.shifts._header import TUBE_OUTPUT, scaled_attributes
 from robustbench_rad.shifts._inputs import in_plane_spacing_mm, per_case, require_physical, require_signal_range
 from robustbench_rad.shifts._levels import dose_ladder, dose_level, require_one_of, require_positive
@@ -82,7 +83,7 @@ class XrDose(Condition):
         positive = ("detector_air_kerma_ugy", "dqe", "detector_f50_per_mm", "decades", "assumed_field_of_view_mm")
         require_positive(self, positive)
         require_positive(self, ("electronic_equivalent_ugy", "white_fraction"), zero=True)
-        require_one_of(self, "display_curve", ("log-linear", "linear"))
+        require_one_of(self, "display_curve", DISPLAY_CURVES)
         if max(self.dqe, self.white_fraction) > 1.0:
             raise ValueError(f"dqe and white_fraction: expected at most 1, got {self.dqe} and {self.white_fraction}")
 
@@ -116,16 +117,16 @@ class XrDose(Condition):
         transfer = self._transfer(batch.images, spacing)
         quantum, electronic = self._fields(batch, kerma, transfer, quanta_per_ugy)
         kept_power = per_case(mean_power(transfer, batch.images.shape[-2:]), batch.images)
-        exposed = (batch.images > 0.0) & (batch.images < 1.0)
+        where = exposed(batch.images)
         for level in self.levels:
             noisy = add_noise(kerma, quantum, electronic, 1.0 / quanta_per_ugy, dose_fraction=level.value)
-            images = torch.where(exposed, self.signal(noisy, kerma, batch.images), batch.images)
+            images = torch.where(where, self.signal(noisy, kerma, batch.images), batch.images)
             images = batch.images if level.value == 1.0 else images
             requested = self._relative_sd(kerma, kept_power, quanta_per_ugy, level.value) * self._slope(batch.images)
             change = (images - batch.images).detach()
             measurements += [
-                Measurement(quantity="noise_sd_requested", values=_rms(requested, exposed), level=level.name),
-                Measurement(quantity="noise_sd", values=_rms(change, exposed), level=level.name),
+                Measurement(quantity="noise_sd_requested", values=_rms(requested, where), level=level.name),
+                Measurement(quantity="noise_sd", values=_rms(change, where), level=level.name),
             ]
             header = scaled_attributes(batch, TUBE_OUTPUT, level.value) if level.value != 1.0 else ()
             yield Variant(level=level, images=images, case_attributes=header)
@@ -144,18 +145,17 @@ class XrDose(Condition):
         The mean is taken as given: exposure control fixes it, so no gradient flows through it. Pixels at 0 or 1
         (shutters, padding, burned-in letters) say nothing about the exposure and do not count.
         """
-        relative = 10.0 ** (-self.decades * signal) if self.display_curve == "log-linear" else signal
-        exposed = ((signal > 0.0) & (signal < 1.0)).to(signal.dtype)
-        count = exposed.sum((1, 2, 3), keepdim=True)
-        mean = (relative * exposed).sum((1, 2, 3), keepdim=True) / count.clamp_min(1.0)
-        mean = torch.where(count > 0.0, mean, torch.ones_like(mean)).detach()
-        return relative * (self.detector_air_kerma_ugy / mean)
+        relative = self.curve.exposure(signal)
+        return relative * (self.detector_air_kerma_ugy / mean_exposure(relative, signal).detach())
+
+    @property
+    def curve(self) -> DisplayCurve:
+        """The declared curve."""
+        return DisplayCurve(display_curve=self.display_curve, decades=self.decades)
 
     def signal(self, noisy_ugy: Tensor, kerma_ugy: Tensor, signal: Tensor) -> Tensor:
         """Bring a noisy exposure back through the display curve; stored signal ends at 0 and 1."""
-        ratio = noisy_ugy / kerma_ugy.clamp_min(1e-12)
-        shifted = signal - ratio.log10() / self.decades if self.display_curve == "log-linear" else signal * ratio
-        return shifted.clamp(0.0, 1.0)
+        return self.curve.signal(noisy_ugy / kerma_ugy.clamp_min(1e-12), signal)
 
     def _transfer(self, images: Tensor, spacing_mm: Tensor) -> Tensor:
         """Amplitude transfer of quantum noise, ``√((1 - w) · MTF² + w)``, 1 at zero frequency."""
