@@ -179,6 +179,13 @@ ROWS = (
     Row(id="shift.mr.spike", batch=mr, options={"levels": [5, 20]}),
     Row(id="shift.mr.wraparound", batch=mr, options={"levels": [10, 30]}),
     Row(id="shift.mr.snr", batch=mr, options={"levels": [8, 4]}),
+    Row(
+        id="shift.scanner.compose",
+        batch=radiograph,
+        options={"recipes": {"both": {"shift.xr.lut": 1.2, "shift.xr.dose": 0.25}, "dose": {"shift.xr.dose": 0.5}}},
+    ),
+    Row(id="shift.scanner.ct", batch=ct, options={"levels": ["vendor A", "vendor C"]}, window_hu=(-160.0, 240.0)),
+    Row(id="shift.scanner.xr", batch=radiograph, options={"levels": ["vendor B", "vendor D"]}),
     Row(id="shift.xr.detector-mtf", batch=radiograph, options={"levels": [0.9, 0.5]}),
     Row(id="shift.xr.scatter", batch=radiograph, options={"levels": [0.5, 0.7]}),
     Row(id="shift.xr.lut", batch=radiograph, options={"levels": [0.85, 1.33]}),
@@ -188,6 +195,7 @@ ROWS = (
     Row(id="shift.xr.motion-blur", batch=radiograph, options={"levels": [0.5, 2]}),
     Row(id="shift.xr.saturation", batch=radiograph, options={"levels": [3, 15]}),
     Row(id="shift.xr.field-of-view", batch=radiograph, options={"levels": [90, 60]}),
+    Row(id="shift.xr.grid-lines", batch=radiograph, options={"levels": [1, 4]}),
     Row(id="shift.xr.dose", batch=radiograph, options={"levels": [0.5, 0.25]}),
     Row(id="shortcut.masked-anatomy", batch=display, options={"donors": 3}),
 )
