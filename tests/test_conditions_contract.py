@@ -197,6 +197,7 @@ ROWS = (
     Row(id="shift.xr.field-of-view", batch=radiograph, options={"levels": [90, 60]}),
     Row(id="shift.xr.grid-lines", batch=radiograph, options={"levels": [1, 4]}),
     Row(id="shift.xr.kvp", batch=radiograph, options={"levels": [100, 70]}),
+    Row(id="shift.xr.polarity", batch=radiograph),
     Row(id="shift.xr.dose", batch=radiograph, options={"levels": [0.5, 0.25]}),
     Row(id="shortcut.masked-anatomy", batch=display, options={"donors": 3}),
 )
