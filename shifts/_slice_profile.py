@@ -78,7 +78,7 @@ def profile_width_mm(length_mm: float, source_mm: float, distance_mm: float) -> 
     profile = (weights * (np.abs(fine - sources) < source_mm / 2.0)).sum(1)
     half = profile[0] / 2.0
     # a plateau at just half of the maximum is crossed in its middle
-    ends = [(np.cumsum(profile < half * share) == 0).sum() for share in (1.0 - 1e-9, 1.0 + 1e-9)]
+    ends = [(np.cumsum(profile < half * share) == 0).sum() for share in (1.0 - 1e-4, 1.0 + 1e-4)]
     return float(step * sum(ends))
 
 
