@@ -26,7 +26,7 @@ MOST_REFINEMENTS = 12  # rounds; a bracket of 5 % or one grey level is reached b
 
 @register(
     id="attack.curve-linf",
-    version=1,
+    version=2,
     space="display",
     domain="adversarial",
     unit="of display range",

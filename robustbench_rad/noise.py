@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 NORMAL_MAD = 0.6744897501960817  # median of |z| of a standard normal z
 FOREGROUND_SHARE = 0.1  # of the 99.5th percentile: brighter is patient, darker is air
 FEWEST = 64  # places
+ROUNDING = 1e-5  # of the bright end: coefficients that differ by less are one step of grey levels
 
 
 def noise_sd(images: Tensor) -> Tensor:
@@ -46,4 +47,16 @@ def _noise_sd(image: Tensor) -> Tensor:
     coefficients = ((a - b - c + d) / 2)[inside].abs()
     if len(coefficients) < FEWEST:
         return image.new_tensor(float("nan"))
-    return (coefficients.median() / NORMAL_MAD).to(image.dtype)
+    return (_median(coefficients, same=ROUNDING * bright.abs()) / NORMAL_MAD).to(image.dtype)
+
+
+def _median(values: Tensor, same: Tensor) -> Tensor:
+    """Median of values not below 0; of grey levels, which come in steps, interpolated within the step it falls on."""
+    middle = values.median()
+    smaller, larger = values[values < middle - same], values[values > middle + same]
+    equal = len(values) - len(smaller) - len(larger)
+    if equal in (1, len(values)):
+        return middle
+    low = (middle + smaller.max()) / 2 if len(smaller) else middle
+    high = (middle + larger.min()) / 2 if len(larger) else middle
+    return low + (len(values) / 2 - len(smaller)) / equal * (high - low)

@@ -53,8 +53,12 @@ class NoiseProbe:
 
     def level(self, slices: Tensor) -> float:
         """Root mean square of the standard deviations in the windows of ``(D, H, W)``; NaN where no window fits."""
+        return float(self.deviations(slices).square().mean().sqrt())
+
+    def deviations(self, slices: Tensor) -> Tensor:
+        """Standard deviation in each of the windows of ``(D, H, W)``."""
         _, deviation = _moments(slices, self.side)
-        return float(deviation[self.chosen].square().mean().sqrt())
+        return deviation[self.chosen]
 
 
 def window_px(spacing_mm: float) -> int:

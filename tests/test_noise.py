@@ -47,3 +47,12 @@ def test_flat_images_have_none_and_tiny_ones_do_not_say():
         found = noise_sd(torch.rand(shape))
         assert found.shape == shape[:1]
         assert found.isnan().all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1 / 255], ids=["grey-levels", "signal"])
+@pytest.mark.parametrize("levels", [1.0, 1.5, 2.0, 4.0])
+def test_noise_of_a_grey_level_or_more_is_not_read_in_steps(levels, scale):
+    """A plain median of whole grey levels jumps by 0.74; rounding adds a variance of 1/12."""
+    stored = (120 + levels * drawn((1, 1, 400, 400))).round()
+    expected = (levels**2 + 1 / 12) ** 0.5 * scale
+    assert noise_sd(stored * scale).item() == pytest.approx(expected, rel=0.02)
