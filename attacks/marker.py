@@ -13,12 +13,12 @@ from torch import Tensor
 
 from robustbench_rad.attacks._attack import Attack
 from robustbench_rad.attacks._envelope import keep_notes
-from robustbench_rad.attacks._glyphs import coverage, glyphs
 from robustbench_rad.attacks._mask import beside_lesions
 from robustbench_rad.attacks._search import Front
 from robustbench_rad.attacks._threat import Anything, Threat
 from robustbench_rad.conditions import Applied, Batch, Level, ModelQuery, State, fraction
 from robustbench_rad.errors import DataError
+from robustbench_rad.glyphs import coverage, glyphs
 from robustbench_rad.registry import register
 
 OF_SIDE = "% of the shorter side"

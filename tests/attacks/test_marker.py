@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from robustbench_rad.attacks._glyphs import coverage, glyphs
 from robustbench_rad.attacks.marker import NAMES, Marker, marker_sizes
 from robustbench_rad.errors import DataError, PlanError
+from robustbench_rad.glyphs import coverage, glyphs
 
 
 def drawn(images, name, row, column, intensity, size):

@@ -46,8 +46,12 @@ class Glyph:
         return self.height * self.picture.shape[1] / self.picture.shape[0]
 
 
-def _text(words: str) -> Tensor:
-    """Letters of 5 x 7 dots, one dot apart."""
+def text_picture(words: str) -> Tensor:
+    """Opacity ``(14, 12 n - 2)`` of n letters of 5 x 7 dots, one dot apart; only those of :data:`LETTERS`.
+
+    >>> text_picture("AP").shape
+    torch.Size([14, 22])
+    """
     letters = [torch.tensor([[dot == "#" for dot in row] for row in LETTERS[letter].split(" ")]) for letter in words]
     spaced = [functional.pad(letter.float(), (0, 1)) for letter in letters]
     dots = torch.cat(spaced, 1)[:, :-1]
@@ -81,11 +85,11 @@ def _electrodes() -> Tensor:
 def glyphs() -> dict[str, Glyph]:
     """All of them by name, in a fixed order."""
     return {
-        "L": Glyph(picture=_text("L"), height=1.0),
-        "R": Glyph(picture=_text("R"), height=1.0),
+        "L": Glyph(picture=text_picture("L"), height=1.0),
+        "R": Glyph(picture=text_picture("R"), height=1.0),
         "tube": Glyph(picture=_tube(), height=4.0),
         "electrodes": Glyph(picture=_electrodes(), height=3.0),
-        "text": Glyph(picture=_text("PORTABLE"), height=0.6, border=True),
+        "text": Glyph(picture=text_picture("PORTABLE"), height=0.6, border=True),
     }
 
 
