@@ -134,11 +134,15 @@ class Scan:
 
         Readings per ray × bow-tie × exp(-line integral), the last two not below e⁻¹⁴.
         """
+        depth = self.line_integrals()
+        return self.readings[:, None, None] * (self._bowtie()[:, None, :] - depth).clamp_min(-_DEEPEST).exp()
+
+    def line_integrals(self) -> Tensor:
+        """Attenuation along every ray, ``(S, views, channels)``; padding counts as air."""
         per_px = (self.water_per_mm * self.spacing_mm)[:, None, None]
         hu = torch.where(self.slices_hu < _PADDING_BELOW_HU, AIR_HU, self.slices_hu)
         attenuation = (per_px * (1.0 + hu / 1000.0)).clamp_min(0.0)
-        depth = line_integrals(functional.pad(attenuation, self._padding()), self.geometry)
-        return self.readings[:, None, None] * (self._bowtie()[:, None, :] - depth).clamp_min(-_DEEPEST).exp()
+        return line_integrals(functional.pad(attenuation, self._padding()), self.geometry)
 
     def reconstruct(self, noise: Tensor, apodisation: Tensor | None = None) -> Tensor:
         """Reconstruct log-domain noise with the source's kernel, or another apodisation ``(S, F)``.
