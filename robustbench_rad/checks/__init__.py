@@ -55,6 +55,13 @@ _SHIFT = CheckDefaults(
     tolerance={"auroc": 0.05, "sensitivity": 0.10, "specificity": 0.10},
     critical_harm={"auroc": 0.15, "sensitivity": 0.30, "specificity": 0.30},
 )
+# A fault that is there or not has no strength, and no tolerance that it should keep.
+_LISTED = CheckDefaults(
+    domain=Domain.ACQUISITION_SHIFT,
+    judge="robustbench_rad.checks.categorical_shift",
+    summary="What each fault costs in AUROC, sensitivity and specificity; listed, neither judged nor averaged.",
+    informational=True,
+)
 _ATTACK = CheckDefaults(
     domain=Domain.ADVERSARIAL,
     judge="robustbench_rad.checks.adversarial",
@@ -187,6 +194,8 @@ def defaults(id: str) -> CheckDefaults:
     if id in SEEN_ATTACKS:
         return _SEEN
     known = find(id)
+    if known and known.domain == Domain.ACQUISITION_SHIFT and known.kind == "categorical":
+        return _LISTED
     if known and known.domain in (Domain.ACQUISITION_SHIFT, Domain.ADVERSARIAL):
         return _SHIFT if known.domain == Domain.ACQUISITION_SHIFT else _ATTACK
     raise PlanError(f"[checks]: unknown check {id!r}", hint=suggestion(id, [*names(), *_OWN]))
