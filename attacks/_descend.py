@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -69,10 +70,11 @@ def _look(
     replace_rows(own["best_slope"], better, own["slope"])
 
 
+@lru_cache(maxsize=64)
 def spline_basis(nodes: int, size: int) -> Tensor:
     """Weights ``(size, nodes)`` of clamped uniform B-splines, cubic from 4 nodes on, at the centres of the pixels.
 
-    They are not negative and add up to 1: a field made with them never exceeds its nodes.
+    They are not negative and add up to 1: a field made with them never exceeds its nodes. Kept, and so not to be written to.
 
     >>> spline_basis(1, 2).tolist(), spline_basis(2, 3).tolist()[1]
     ([[1.0], [1.0]], [0.5, 0.5])
