@@ -2,7 +2,7 @@
 
 The image is split by a guided filter into a base and the fine residual, and the residual is attenuated,
 
-    HU' = B + (1 - a) · (HU - B),      B = ⟨k⟩ · HU + ⟨(1 - k) · m⟩,      k = v / (v + ε),      ε = (2 · σ)²
+    HU' = B + (1 - a) · (HU - B),      B = ⟨k⟩ · HU + ⟨(1 - k) · m⟩,      k = v / (v + ε),      ε = (3 · σ)²
 
 with m and v mean and variance in a window, ⟨·⟩ the mean over the windows that hold the pixel, and σ the noise of the image.
 Where the variance is that of noise the base is the mean, at edges it is the image: noise falls and moves to lower
@@ -68,7 +68,7 @@ class CtReconAlgorithm(Condition):
 
     levels: tuple[Level, ...] = tuple(_residual_level(percent) for percent in (20, 35, 50, 65, 80))
     window_mm: float = 3.5
-    edge_sd: float = 2.0
+    edge_sd: float = 3.0
 
     def __post_init__(self) -> None:
         require_positive(self, ("window_mm", "edge_sd"))
