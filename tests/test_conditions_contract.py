@@ -104,6 +104,12 @@ def enhanced_ct() -> Batch:
     return replace(batch, images=batch.images + 200 * vessels, anatomy=vessels > 0.5)
 
 
+def mr_tissues() -> Batch:
+    """MR magnitude with three tissues as rings."""
+    rings = 0.3 * _disc(64, 0.8) + 0.2 * _disc(64, 0.6) + 0.2 * _disc(64, 0.4)
+    return replace(mr(), images=(0.02 + rings + 0.01 * _noise(64)).abs())
+
+
 ROWS = (
     Row(id="attack.apgd-l2", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
     Row(id="attack.apgd-linf", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
@@ -180,6 +186,9 @@ ROWS = (
     Row(id="shift.mr.resolution", batch=mr, options={"levels": [2, 4]}),
     Row(id="shift.mr.spike", batch=mr, options={"levels": [5, 20]}),
     Row(id="shift.mr.wraparound", batch=mr, options={"levels": [10, 30]}),
+    Row(id="shift.mr.field-strength", batch=mr_tissues, options={"levels": [1.5, 0.3]}),
+    Row(id="shift.mr.g-factor", batch=mr, options={"levels": [1.5, 3]}),
+    Row(id="shift.mr.te-tr", batch=mr_tissues, options={"levels": ["0.75", "1.25"]}),
     Row(id="shift.mr.snr", batch=mr, options={"levels": [8, 4]}),
     Row(
         id="shift.scanner.compose",
@@ -200,6 +209,7 @@ ROWS = (
     Row(id="shift.xr.grid-lines", batch=radiograph, options={"levels": [1, 4]}),
     Row(id="shift.xr.kvp", batch=radiograph, options={"levels": [100, 70]}),
     Row(id="shift.xr.polarity", batch=radiograph),
+    Row(id="shift.xr.marker", batch=radiograph, options={"levels": [5, 8]}),
     Row(id="shift.xr.dose", batch=radiograph, options={"levels": [0.5, 0.25]}),
     Row(id="shortcut.masked-anatomy", batch=display, options={"donors": 3}),
 )
