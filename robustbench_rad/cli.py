@@ -17,6 +17,7 @@ from robustbench_rad.cli_json import JsonErrorsGroup
 from robustbench_rad.cli_measure import measure
 from robustbench_rad.cli_power import power
 from robustbench_rad.cli_profile import profile_app
+from robustbench_rad.cli_sheet import sheet
 from robustbench_rad.cli_support import (
     JsonOption,
     NoColorOption,
@@ -304,6 +305,7 @@ app.add_typer(profile_app, name="profile")
 app.command("check-table")(check_table)
 app.command("measure")(measure)
 app.command("power")(power)
+app.command("sheet")(sheet)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Pictures for the report: an example of every level, original beside altered; only when the plan allows images.
+"""Pictures for the report: every level beside the original, with its difference; only when the plan allows images.
 
 A case whose file says BurnedInAnnotation = YES is never shown, neither as itself nor inside the image of another.
 """
@@ -10,6 +10,7 @@ import io
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from robustbench_rad.conditions import SHOWS_BURNED_IN, Condition, Space
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 GAP = 4
 TRIED = 8
+LEAST_DIFFERENCE = 1 / 255  # of the display range: smaller ones are not blown up
 
 
 def pictures(prepared: Prepared, evaluator: Evaluator) -> list[Picture]:
@@ -69,11 +71,13 @@ def _strip(condition: Condition, case: Case, evaluator: Evaluator) -> Picture | 
             shown.append((str(variant.level), plane))
     if len(shown) < 2:
         return None
+    scale = _largest_difference([plane for _, plane in shown])
     return Picture(
         check=condition.id,
         domain=Domain(entry(condition.id).domain),
-        caption=" | ".join(name for name, _ in shown),
-        png_base64=_png([plane for _, plane in shown]),
+        caption=" | ".join(name for name, _ in shown)
+        + f"; below: difference from the original, ±{scale:.2g} of the range",
+        png_base64=_png([plane for _, plane in shown], scale),
     )
 
 
@@ -83,10 +87,23 @@ def _plane(condition: Condition, variant: Variant, batch: Batch, evaluator: Eval
     return evaluator.displayed(condition, variant.images, batch)[0, 0]
 
 
-def _png(planes: list[Tensor]) -> str:
+def _largest_difference(planes: list[Tensor]) -> float:
+    """What is black and white in the differences: the largest of a level, left out the last half percent of its pixels."""
+    sizes = [float((plane - planes[0]).abs().flatten().double().quantile(0.995)) for plane in planes[1:]]
+    return max([*sizes, LEAST_DIFFERENCE])
+
+
+def _png(planes: list[Tensor], scale: float) -> str:
+    """The planes side by side, and under each its difference from the first, mid-grey where there is none."""
+    differences = [0.5 + (plane - planes[0]) / (2.0 * scale) for plane in planes]
+    rows = [_row(planes), _row(differences)]
+    gap = np.full((GAP, rows[0].shape[1]), 255, np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(np.concatenate([rows[0], gap, rows[1]])).save(buffer, format="PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _row(planes: list[Tensor]) -> NDArray[np.uint8]:
     arrays = [(plane.clamp(0, 1).cpu().numpy() * 255).round().astype(np.uint8) for plane in planes]
     gap = np.full((arrays[0].shape[0], GAP), 255, np.uint8)
-    row = np.concatenate([part for array in arrays for part in (array, gap)][:-1], axis=1)
-    buffer = io.BytesIO()
-    Image.fromarray(row).save(buffer, format="PNG", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return np.concatenate([part for array in arrays for part in (array, gap)][:-1], axis=1)

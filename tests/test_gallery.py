@@ -1,9 +1,15 @@
 """Pictures: nothing that is burned into a case is seen in any of them, not even in the image of another case."""
 
+import base64
+import io
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+from robustbench_rad import gallery
 from robustbench_rad.audit import run_audit
 from robustbench_rad.cases import CaseTable
 from robustbench_rad.plan import read_plan
@@ -62,8 +68,6 @@ def test_when_every_case_is_burned_in_nothing_is_shown(audit):
 
 def test_what_was_learned_from_burned_in_cases_alone_is_not_shown(audit, monkeypatch):
     """Even if a case could be shown: the panels of this check would be made of annotated images."""
-    from robustbench_rad import gallery
-
     example = gallery._example
     found = []
     monkeypatch.setattr(gallery, "_example", lambda prepared: found.append(example(prepared)) or clean(prepared))
@@ -83,3 +87,18 @@ def test_nothing_is_shown_when_images_are_not_allowed(audit):
 
 def test_pictures_of_an_audit_without_annotations_are_made(audit):
     assert {CHECK, "shift.xr.dose"} == audit(set()).keys()
+
+
+def test_the_difference_of_every_level_lies_under_it():
+    """Mid-grey under the original; white where a level is brighter by as much as the scale says."""
+    planes = [torch.full((4, 6), 0.5), torch.full((4, 6), 0.7)]
+    planes[1][0] = 0.3
+    scale = gallery._largest_difference(planes)
+    with Image.open(io.BytesIO(base64.b64decode(gallery._png(planes, scale)))) as image:
+        shown = np.asarray(image)
+    assert scale == pytest.approx(0.2, abs=1e-6)
+    assert shown.shape == (4 + gallery.GAP + 4, 6 + gallery.GAP + 6)
+    assert set(shown[-4:, :6].flatten()) == {128}
+    assert set(shown[-4, -6:]) == {0}
+    assert set(shown[-3, -6:]) == {255}
+    assert set(shown[:4, :6].flatten()) == {128}

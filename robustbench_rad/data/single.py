@@ -83,6 +83,20 @@ def read_single(path: Path, *, unit: Unit | None = None, spacing_mm: float | Non
     return replace(read, spacing_mm=(*slices, spacing_mm, spacing_mm))
 
 
+def one_slice(image: SingleImage, index: int) -> SingleImage:
+    """One slice of a volume as a plane.
+
+    Raises:
+        ImageError: Not a volume, or no such slice.
+    """
+    if image.pixels.ndim != 3:
+        raise ImageError(f"{image.path}: expected a volume to take a slice of, got a plane")
+    if not 0 <= index < len(image.pixels):
+        raise ImageError(f"{image.path}: expected a slice from 0 to {len(image.pixels) - 1}, got {index}")
+    spacing = None if image.spacing_mm is None else image.spacing_mm[-2:]
+    return replace(image, pixels=image.pixels[index], stored=image.stored[index], spacing_mm=spacing)
+
+
 def _raster(path: Path, unit: Unit | None) -> SingleImage:
     modality = MODALITY_OF[unit or Unit.SIGNAL]
     options = ReadOptions(modality=modality)
