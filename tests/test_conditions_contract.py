@@ -227,6 +227,7 @@ ROWS = (
     Row(id="shift.xr.polarity", batch=radiograph),
     Row(id="shift.xr.marker", batch=radiograph, options={"levels": [5, 8]}),
     Row(id="shift.xr.device-overlay", batch=radiograph, options={"levels": [1, 3]}),
+    Row(id="shift.xr.metal-hardware", batch=radiograph, options={"levels": [40, 100]}),
     Row(id="shift.xr.dose", batch=radiograph, options={"levels": [0.5, 0.25]}),
     Row(id="shortcut.masked-anatomy", batch=display, options={"donors": 3}),
 )
