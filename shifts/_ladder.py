@@ -108,6 +108,15 @@ class LadderShift(Condition):
         """Draw and measure what the levels share."""
         raise NotImplementedError
 
+    def is_neutral(self, level: Level) -> bool:
+        """Whether a level gives back the very images."""
+        return level.value == self.neutral
+
+    def prepare_levels(self, batch: Batch) -> Callable[[Level], Change]:
+        """The same as :meth:`prepare`, for shifts whose levels are more than their values."""
+        alter = self.prepare(batch)
+        return lambda level: alter(level.value)
+
     def apply(self, batch: Batch, query: ModelQuery | None, state: State | None) -> Applied:
         """Apply every level; see the class for the unit, the shapes, and what is measured.
 
@@ -121,13 +130,13 @@ class LadderShift(Condition):
         return Applied(variants=self._variants(batch, measurements), measurements=measurements)
 
     def _variants(self, batch: Batch, measurements: list[Measurement]) -> Iterator[Variant]:
-        alter = self.prepare(batch)
+        alter = self.prepare_levels(batch)
         everywhere = torch.ones(len(batch), dtype=torch.bool, device=batch.device)
         for level in self.levels:
-            if level.value == self.neutral:
+            if self.is_neutral(level):
                 yield Variant(level=level, images=batch.images)
                 continue
-            change = alter(level.value)
+            change = alter(level)
             applicable = everywhere if change.applicable is None else change.applicable
             measurements += [
                 Measurement(quantity=name, values=torch.where(applicable, values, torch.nan), level=level.name)
