@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -19,10 +19,12 @@ from torch.nn import functional
 
 from robustbench_rad.seeds import derive_seed, normal
 from robustbench_rad.shifts._ct_kernels import Kernel, transfer
+from robustbench_rad.shifts._slice_profile import shared_lengths
 from robustbench_rad.shifts.ct_gridding import filtered_backprojection, frequencies_per_px
 from robustbench_rad.shifts.ct_projector import ScanGeometry, line_integrals
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from robustbench_rad.conditions import Batch
@@ -157,15 +159,19 @@ class Scan:
         fields = noise.shape[0] // self.spacing_mm.shape[0]
         window = self.apodisation() if apodisation is None else apodisation
         per_px = filtered_backprojection(noise, self.geometry, window.repeat(fields, 1))
+        scale = (1000.0 / (self.water_per_mm * self.spacing_mm)).repeat(fields)
+        return self.cropped(per_px) * scale[:, None, None]
+
+    def cropped(self, square: Tensor) -> Tensor:
+        """The slice ``(…, H, W)`` in its padded square ``(…, pixels, pixels)``."""
         left, _, top, _ = self._padding()
         height, width = self.slices_hu.shape[-2:]
-        scale = (1000.0 / (self.water_per_mm * self.spacing_mm)).repeat(fields)
-        return per_px[:, top : top + height, left : left + width] * scale[:, None, None]
+        return square[..., top : top + height, left : left + width]
 
     def apodisation(self) -> Tensor:
         """Factor A on the ramp that the kernel of the source stands for, ``(S, F)``."""
         frequency = torch.from_numpy(frequencies_per_px(self.geometry)).float()
-        return self._apodised(frequency.to(self.slices_hu.device))
+        return self.apodised(frequency.to(self.slices_hu.device))
 
     def water_variance(self) -> Tensor:
         """Variance (HU², ``(S,)``) behind unit variance of the log-domain noise on every ray.
@@ -176,7 +182,7 @@ class Scan:
         side = (torch.arange(257, device=self.slices_hu.device) - 128.0) / 256.0
         radius = torch.hypot(side[:, None], side).flatten()
         radius = radius[radius <= 0.5 / self.geometry.pitch_px]
-        power = (radius * self._apodised(radius).square()).sum(1) / 256.0**2
+        power = (radius * self.apodised(radius).square()).sum(1) / 256.0**2
         scale = 1000.0 / (self.water_per_mm * self.spacing_mm)
         return scale**2 * (math.pi / self.geometry.views) * self.geometry.pitch_px * power
 
@@ -186,7 +192,8 @@ class Scan:
         frequency = torch.from_numpy(frequencies_per_px(self.geometry)).float().to(self.slices_hu.device)
         return frequency / self.spacing_mm[:, None]
 
-    def _apodised(self, frequency_per_px: Tensor) -> Tensor:
+    def apodised(self, frequency_per_px: Tensor) -> Tensor:
+        """Factor on the ramp ``(S, F)`` at frequencies ``(F,)`` in cycles per pixel."""
         if not self.window:
             return transfer(self.kernels, frequency_per_px / self.spacing_mm[:, None])
         scaled = frequency_per_px * self.geometry.pitch_px
@@ -259,6 +266,27 @@ def smooth_along_slices(noise: Tensor, *, fwhm_slices: float) -> Tensor:
         return noise
     index = np.arange(noise.shape[0])
     distance = (index[:, None] - index) / (fwhm_slices / math.sqrt(8.0 * math.log(2.0)))
-    weights = np.exp(-0.5 * distance**2)
-    weights /= np.sqrt((weights**2).sum(1, keepdims=True))
-    return torch.einsum("de,ehw->dhw", torch.from_numpy(weights).to(noise), noise)
+    return _mixed_slices(noise, np.exp(-0.5 * distance**2))
+
+
+def overlap_slices(noise: Tensor, *, thickness_mm: float, distance_mm: float) -> Tensor:
+    """Correlate noise ``(D, H, W)`` of slices that overlap, as they share their data; its variance stays.
+
+    Slices of thickness T share ``1 - d / T`` of what they are made of with those at the distance d, and their noise has that
+    correlation (exactly where T is a multiple of the distance of neighbours).
+
+    Args:
+        noise: Independent from slice to slice.
+        thickness_mm: Thickness of the slices.
+        distance_mm: Distance of neighbours; slices that do not overlap, or of which one number is not known, stay as they are.
+    """
+    if not thickness_mm > 1.01 * distance_mm or noise.shape[0] == 1:
+        return noise
+    places = np.arange(noise.shape[0]) * distance_mm
+    return _mixed_slices(noise, shared_lengths(places, places, thickness_mm=thickness_mm, distance_mm=distance_mm))
+
+
+def _mixed_slices(noise: Tensor, weights: NDArray[np.floating[Any]]) -> Tensor:
+    """Sums of slices with weights ``(D, D)``, scaled so that the variance of independent slices stays."""
+    scaled = weights / np.sqrt((weights**2).sum(1, keepdims=True))
+    return torch.einsum("de,ehw->dhw", torch.from_numpy(scaled).to(noise), noise)

@@ -15,6 +15,7 @@ import torch
 
 from robustbench_rad.conditions import Level, Measurement
 from robustbench_rad.shifts import _ct_noise as physics
+from robustbench_rad.shifts._header import header_numbers
 from robustbench_rad.shifts._inputs import per_case, slice_distance_mm
 from robustbench_rad.shifts._native_noise import NoiseProbe
 from robustbench_rad.shifts._starvation import FEW_COUNTS, StarvedRays
@@ -65,11 +66,10 @@ class ExtraNoise:
         """Project the slices, reconstruct the two noise images, and calibrate them."""
         scan = shift.scan(batch, spacing_mm)
         stack = (len(batch), -1, *batch.images.shape[-2:])
-        quantum, electronic, faintest = _unit_noise(scan, (shift.id, shift.version))
+        quantum, electronic, faintest = shift.unit_noise(scan)
         electronic = electronic * shift.electronic_noise_quanta
         quantum, electronic = (
-            _smoothed(values.reshape(stack), slice_distance_mm(batch), shift.slice_profile_fwhm_mm)
-            for values in (quantum, electronic)
+            _correlated(values.reshape(stack), batch, shift.slice_profile_fwhm_mm) for values in (quantum, electronic)
         )
         cases = scan.slices_hu.reshape(stack)
         probes = tuple(NoiseProbe.placed(*case) for case in zip(cases, spacing_mm.tolist(), strict=True))
@@ -141,7 +141,7 @@ def _levels(probes: Sequence[NoiseProbe], cases: Tensor) -> list[float]:
     return [probe.level(case) for probe, case in zip(probes, cases, strict=True)]
 
 
-def _unit_noise(scan: physics.Scan, stream: tuple[object, ...]) -> tuple[Tensor, Tensor, list[float]]:
+def unit_noise(scan: physics.Scan, stream: tuple[object, ...]) -> tuple[Tensor, Tensor, list[float]]:
     """Quantum and electronic noise ``(S, H, W)`` at I₀ = 1 and σ_e = 1, and the smallest transmission of every slice."""
     images, faintest = [], []
     for part in scan.one_by_one():
@@ -155,11 +155,15 @@ def _unit_noise(scan: physics.Scan, stream: tuple[object, ...]) -> tuple[Tensor,
     return both[0], both[1], faintest
 
 
-def _smoothed(noise: Tensor, distance_mm: Tensor, fwhm_mm: float) -> Tensor:
-    """Correlate the slices of every volume ``(N, D, H, W)`` whose slice distance is known."""
+def _correlated(noise: Tensor, batch: Batch, fwhm_mm: float | None) -> Tensor:
+    """Correlate the slices of volumes ``(N, D, H, W)``: by a profile, or as far as their headers say that they overlap."""
     if fwhm_mm == 0.0 or noise.shape[1] == 1:
         return noise
-    widths = (fwhm_mm / distance_mm).nan_to_num().tolist()
+    distances = slice_distance_mm(batch).tolist()
+    if fwhm_mm is None:
+        overlapping = zip(noise, header_numbers(batch, "SliceThickness"), distances, strict=True)
+        return torch.stack([physics.overlap_slices(c, thickness_mm=mm, distance_mm=d) for c, mm, d in overlapping])
+    widths = [fwhm_mm / d if d > 0.0 else 0.0 for d in distances]
     pairs = zip(noise, widths, strict=True)
     return torch.stack([physics.smooth_along_slices(case, fwhm_slices=width) for case, width in pairs])
 

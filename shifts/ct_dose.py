@@ -19,7 +19,7 @@ from robustbench_rad.conditions import Applied, Condition, Level, Measurement, U
 from robustbench_rad.registry import register
 from robustbench_rad.shifts import _ct_noise as physics
 from robustbench_rad.shifts._ct_kernels import KERNELS, source_kernels
-from robustbench_rad.shifts._extra_noise import ExtraNoise
+from robustbench_rad.shifts._extra_noise import ExtraNoise, unit_noise
 from robustbench_rad.shifts._header import TUBE_OUTPUT, scaled_attributes
 from robustbench_rad.shifts._inputs import (
     require_hounsfield,
@@ -39,7 +39,7 @@ _NOISELESS_HU = 0.5
 
 @register(
     id="shift.ct.dose",
-    version=2,
+    version=3,
     space="physical",
     domain="acquisition-shift",
     kind="physical",
@@ -51,9 +51,10 @@ _NOISELESS_HU = 0.5
 class CtDose(Condition):
     """Quantum and electronic noise of a lower tube current.
 
-    The noise of the scan as it was acquired is read from its own soft tissue, unless a reference noise or the photons
-    per ray are given. Slices of a volume are independent, as for contiguous slices; give ``slice_profile_fwhm_mm`` for
-    overlapping ones. Sources reconstructed iteratively or by deep learning get the noise of filtered backprojection.
+    The noise of the scan as it was acquired is read from its own soft tissue, unless a reference noise or the photons per
+    ray are given. Slices of a volume are independent where they touch; where the file says that they are thicker than their
+    distance, neighbours share noise as they share data. Sources reconstructed iteratively or by deep learning get the noise
+    of filtered backprojection.
 
     Attributes:
         levels: Fractions α of the dose, mildest first; 1 is the image itself.
@@ -67,7 +68,8 @@ class CtDose(Condition):
             flatten less than the patient would need: with 500 the noise varies over a chest as in a real slice, with
             320 its centre is a quarter too quiet and its rim too noisy.
         water_attenuation_per_mm: Attenuation of water (0.0190 at 120 kVp).
-        slice_profile_fwhm_mm: Width of the slice profile, which correlates the noise of a volume's slices; 0 for none.
+        slice_profile_fwhm_mm: Width of a Gaussian slice profile, which correlates the noise of a volume's slices; 0 for
+            independent slices, None for what SliceThickness of the file and the distance of the slices say.
     """
 
     neutral: ClassVar[float | None] = 1.0
@@ -80,15 +82,15 @@ class CtDose(Condition):
     kernel: str = "auto"
     bowtie_diameter_mm: float = 500.0
     water_attenuation_per_mm: float = 0.0190
-    slice_profile_fwhm_mm: float = 0.0
+    slice_profile_fwhm_mm: float | None = None
 
     def __post_init__(self) -> None:
         given = [name for name in ("reference_noise_hu", "i0") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError("reference_noise_hu and i0: expected one of them, got both")
         require_positive(self, (*given, "reference_diameter_mm", "water_attenuation_per_mm"))
-        optional = ("electronic_noise_quanta", "bowtie_diameter_mm", "slice_profile_fwhm_mm")
-        require_positive(self, optional, zero=True)
+        profile = () if self.slice_profile_fwhm_mm is None else ("slice_profile_fwhm_mm",)
+        require_positive(self, ("electronic_noise_quanta", "bowtie_diameter_mm", *profile), zero=True)
         require_one_of(self, "kernel", ("auto", *KERNELS, *physics.NAMED_APODISATIONS))
 
     @classmethod
@@ -154,6 +156,10 @@ class CtDose(Condition):
             water_per_mm=self.water_attenuation_per_mm,
             bowtie_diameter_mm=self.bowtie_diameter_mm,
         )
+
+    def unit_noise(self, scan: physics.Scan) -> tuple[Tensor, Tensor, list[float]]:
+        """Quantum and electronic noise ``(S, H, W)`` at I₀ = 1 and σ_e = 1, and the smallest transmission of every slice."""
+        return unit_noise(scan, (self.id, self.version))
 
     @property
     def _source(self) -> str:

@@ -170,6 +170,7 @@ ROWS = (
     Row(id="saliency.parameter-randomisation", batch=display, options={"seeds": 1, "references": 3}),
     Row(id="shift.ct.contrast-timing", batch=enhanced_ct, options={"levels": [0.5, 0]}, window_hu=(-160.0, 240.0)),
     Row(id="shift.ct.dose", batch=ct, options={"levels": [0.5, 0.25]}, window_hu=(-160.0, 240.0)),
+    Row(id="shift.ct.dose-image", batch=ct, options={"levels": [0.5, 0.25]}, window_hu=(-160.0, 240.0)),
     Row(id="shift.ct.fov", batch=enhanced_ct, options={"levels": [300, 200]}, window_hu=(-160.0, 240.0)),
     Row(id="shift.ct.hu-calibration", batch=ct, options={"levels": [5, "gain -2"]}, window_hu=(-160.0, 240.0)),
     Row(id="shift.ct.kernel", batch=ct, options={"levels": ["0.5", "1.6"]}, window_hu=(-160.0, 240.0)),

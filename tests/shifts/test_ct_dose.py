@@ -195,6 +195,25 @@ def test_slices_of_a_volume_get_noise_of_their_own(physical_batch, run):
     assert neighbours[2, 3].abs() < 0.1  # of two patients
 
 
+def test_overlapping_slices_share_noise_as_they_share_data(physical_batch, run):
+    """Slices of 3 mm at 1 mm share two thirds with the first neighbour, a third with the second, nothing with the third."""
+    volume = water_disc(64, 5.6)[:, :, None].repeat(1, 1, 12, 1, 1)
+    spacing = torch.tensor([[1.0, 5.6, 5.6]])
+    correlation, deviation = {}, {}
+    for thickness in ("3", "1", ""):
+        attributes = ({"SliceThickness": thickness},)
+        batch = physical_batch(volume, unit=Unit.HU, spacing_mm=spacing, attributes=attributes)
+        (variant,), _ = run(CtDose(levels=levels(0.25), i0=1e5), batch)
+        inside = (variant.images - volume)[0, 0][:, distances_mm(64, 5.6) < 80]
+        table = torch.corrcoef(inside)
+        correlation[thickness] = [table.diagonal(lag)[2 : 10 - lag].mean().item() for lag in (1, 2, 3)]
+        deviation[thickness] = inside.std().item()
+    assert correlation["3"] == pytest.approx([2 / 3, 1 / 3, 0], abs=0.07)
+    assert correlation["1"] == pytest.approx([0, 0, 0], abs=0.07)
+    assert correlation[""] == correlation["1"]
+    assert deviation["3"] == pytest.approx(deviation["1"], rel=0.05)
+
+
 def test_volume_of_one_slice_and_oblong_images(physical_batch, run):
     image = body(count=1)[:, :, 20:100]
     for images in (image, image[:, :, None]):
