@@ -129,6 +129,24 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def cells(value: str | float | int | None, *limits: str | float | int | None) -> str:
+    """A cell, or a value with its two limits in one, to three significant digits.
+
+    >>> cells(0.98347, 0.9417, 0.99551), cells(0.0235, 0.0196, "> 32/255"), cells(None, None, None), cells(0.98347)
+    ('0.983 [0.942, 0.996]', '0.0235 [0.0196, > 32/255]', '–', '0.9835')
+    """
+    if not limits:
+        return cell(value)
+    if value is None and all(limit is None for limit in limits):
+        return NOTHING
+    return f"{_short(value)} [{', '.join(map(_short, limits))}]"
+
+
+def _short(value: str | float | int | None) -> str:
+    short = isinstance(value, float) and math.isfinite(value) and abs(value) < 1000
+    return cell(float(f"{value:.3g}") if short else value)
+
+
 def cell(value: str | float | int | None) -> str:
     """A plain cell of a table: text as text, whole numbers grouped, others to four significant digits.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from robustbench_rad.result import AuditResult, Criterion, Curve, Domain, Domain
 PICTURE_BUDGET = 2_500_000
 CHART_BUDGET = 1_200_000
 FOREST_ROWS = 30
+Cell = str | float | int | None
 TABLE_ROWS = 400
 
 
@@ -124,7 +125,7 @@ def _domain(result: AuditResult, domain: Domain, budget: Budget) -> DomainView:
         criteria=criteria,
         forests=_forests(criteria, budget),
         curves=_curves([curve for curve in result.curves if curve.domain is domain], criteria, budget),
-        tables=[_shown(table) for table in result.tables if table.domain is domain],
+        tables=_shown_tables(table for table in result.tables if table.domain is domain),
         pictures=shown,
         pictures_left_out=len(pictures) - len(shown),
     )
@@ -177,22 +178,54 @@ def _curve_group(
     return CurveGroup(check=check, tolerated=tolerated, figures=figures)
 
 
+def _shown_tables(tables: Iterable[Table]) -> list[ShownTable]:
+    """Tables as text; what was said under one of the same title is not said again."""
+    said: set[tuple[str, str]] = set()
+    shown = []
+    for table in tables:
+        again = (table.title, table.note) in said
+        said.add((table.title, table.note))
+        shown.append(_shown(table.model_copy(update={"note": ""}) if again else table))
+    return shown
+
+
 def _shown(table: Table) -> ShownTable:
     rows = table.rows[:TABLE_ROWS]
     more = len(table.rows) - len(rows)
-    columns = range(len(table.columns))
-    numeric = {i for i in columns if any(_is_number(r[i]) for r in rows if i < len(r))}
+    groups = [group for group in _columns(table.columns) if not rows or any(_said(row, group) for row in rows)]
+    numeric = {place for place, group in enumerate(groups) if any(_is_number(_at(row, group[0])) for row in rows)}
     return ShownTable(
         check=table.check,
         title=table.title,
         note=f"{table.note} {_format.amount(more, 'more row')} in result.json.".strip() if more else table.note,
-        columns=table.columns,
-        rows=[[_format.cell(value) for value in row] for row in rows],
+        columns=[table.columns[group[0]] + (" [interval]" if len(group) == 3 else "") for group in groups],
+        rows=[[_format.cells(*(_at(row, column) for column in group)) for group in groups] for row in rows],
         numeric=frozenset(numeric),
     )
 
 
-def _is_number(value: str | float | int | None) -> bool:
+def _columns(names: Sequence[str]) -> list[tuple[int, ...]]:
+    """Columns that are shown as one: a value and the two after it that end in *lower* and *upper*."""
+    groups: list[tuple[int, ...]] = []
+    place = 0
+    while place < len(names):
+        ends = tuple(name.rpartition(" ")[2] for name in names[place + 1 : place + 3])
+        width = 3 if ends == ("lower", "upper") else 1
+        groups.append(tuple(range(place, place + width)))
+        place += width
+    return groups
+
+
+def _at(row: Sequence[Cell], column: int) -> Cell:
+    return row[column] if column < len(row) else None
+
+
+def _said(row: Sequence[Cell], group: Sequence[int]) -> bool:
+    """Whether there is anything in these columns: a column without a word is not shown."""
+    return any(_at(row, column) not in (None, "") for column in group)
+
+
+def _is_number(value: Cell) -> bool:
     return value is not None and not isinstance(value, str)
 
 

@@ -186,6 +186,23 @@ def level_words(level: LevelRecord | None) -> str:
     return f"{name} ({physical})" if name else physical
 
 
+def physical(level: LevelRecord) -> str:
+    """What a level's name leaves out: its physical value, the shortest way there is.
+
+    >>> physical(LevelRecord(name="2/255", value=2 / 255, unit="of range = 2 grey levels"))
+    '2 grey levels'
+    >>> physical(LevelRecord(name="0.25", value=0.25, unit="of the exposure"))
+    'of the exposure'
+    >>> physical(LevelRecord(name="1/4", value=0.25, unit="of the envelope"))
+    '0.25 of the envelope'
+    """
+    name, unit, value = plain(level.name, 60), plain(level.unit, 30), f"{level.value:.3g}"
+    _, equals, same = unit.partition(" = ")
+    if equals:
+        return same
+    return unit if value in name or not unit else f"{value} {unit}".replace("-", "−")
+
+
 def subject(criterion: Criterion) -> str:
     """Finding and subgroup of a criterion."""
     parts = (plain(criterion.finding, 60), plain(criterion.subgroup, 60))

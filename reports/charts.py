@@ -194,7 +194,7 @@ def _tick(name: str) -> str:
 
 
 def _unit(curve: Curve) -> str:
-    units = {point.level.unit for point in curve.points}
+    units = {point.level.unit.partition(" = ")[0] for point in curve.points}  # what it is in grey levels differs
     return plain(units.pop(), 40) if len(units) == 1 else ""
 
 
@@ -245,7 +245,8 @@ def _finish(svg: str, key: str, title: str, description: str) -> str:
     ):
         body = re.sub(part, "", body, flags=re.DOTALL)
     body = re.sub(r"font-family: [^;\"]+;?|font: ([0-9.]+px) [^;\"]+", _font_size, _own_ids(body, key))
-    body = re.sub(r"(\d+\.\d\d)\d+", r"\1", body.replace("xlink:href", "href"))
+    # Coordinates only: what stands between tags are words and numbers to be read.
+    body = re.sub(r"(\d+\.\d\d)\d+(?=[^<>]*>)", r"\1", body.replace("xlink:href", "href"))
     body = re.sub(r">\s+<", "><", body).strip()
     for stand_in, variable in _PALETTE.items():
         body = body.replace(stand_in, variable)

@@ -130,6 +130,7 @@ def _environment() -> Environment:
             "count": _format.count,
             "duration": _format.duration,
             "level": _words.level_words,
+            "physical": _words.physical,
             "loss": _words.loss_words,
             "subject": _words.subject,
             "claims": _words.claim_words,

@@ -52,20 +52,25 @@ def shareable_plan(plan: Plan) -> dict[str, Any]:
     return found
 
 
+def range_in(plan: Plan) -> tuple[float, str] | None:
+    """The display range in the unit a reader knows: HU of the window, or grey levels of the stored image; None: neither."""
+    section = plan.model.input
+    if section.window_hu is not None:
+        return section.window_hu[1] - section.window_hu[0], "HU"
+    if plan.data.stored_bits is not None:
+        return float(2**plan.data.stored_bits - 1), "grey levels"
+    return None
+
+
 def with_physical_units(plan: Plan, levels: Mapping[str, tuple[Level, ...]]) -> dict[str, tuple[Level, ...]]:
     """Levels given as a share of the display range, with what that is in HU or in grey levels of the stored image."""
-    section = plan.model.input
+    known = range_in(plan)
 
     def physical(level: Level) -> Level:
-        if level.unit != "of display range":
+        if level.unit != "of display range" or known is None:
             return level
-        if section.window_hu is not None:
-            width = section.window_hu[1] - section.window_hu[0]
-            return replace(level, unit=f"of range = {level.value * width:.3g} HU")
-        if plan.data.stored_bits is not None:
-            grey = level.value * (2**plan.data.stored_bits - 1)
-            return replace(level, unit=f"of range = {grey:.3g} grey level{'' if round(grey, 3) == 1 else 's'}")
-        return level
+        size, unit = level.value * known[0], known[1]
+        return replace(level, unit=f"of range = {size:.3g} {unit if round(size, 3) != 1 else unit.removesuffix('s')}")
 
     return {condition: tuple(physical(level) for level in ladder) for condition, ladder in levels.items()}
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_rad.assembly import certifiable, finding_summaries, with_physical_units
+from robustbench_rad.assembly import certifiable, finding_summaries, range_in, with_physical_units
 from robustbench_rad.checks.context import JudgeContext
 from robustbench_rad.errors import RunFolderError
 from robustbench_rad.judgement import judge_audit
@@ -138,6 +138,7 @@ class JudgingRecord:
             thresholds=operating_points(self.plan.model),
             minimum_auroc=profile.minimum_auroc,
             levels=with_physical_units(self.plan, served.levels),
+            range_in=range_in(self.plan),
             preflight=self.preflight,
             seed=derive_seed(self.plan.seed, "judge") % 2**32,
         )

@@ -217,8 +217,7 @@ def quantile(context: JudgeContext, found: Smallest, probability: float) -> Esti
 def _table(context: JudgeContext, check: CheckSpec) -> Table:
     rows = [_row(context, check, finding, direction) for finding in context.findings for direction in DIRECTIONS]
     levels = usable_levels(context, check.id)
-    share_of_range = not levels or levels[-1].unit not in ("HU", "% of foreground")
-    unit = "as a share of the display range" if share_of_range else f"in {levels[-1].unit}"
+    unit = _reading(context, levels[-1])[1] if levels else "as a share of the display range"
     names = [f"ε{round(100 * p):02d}" for p in QUANTILES]
     numbers = [*names, "area", "below the noise"]
     return Table(
@@ -249,12 +248,13 @@ def _row(context: JudgeContext, check: CheckSpec, finding: str, direction: str) 
     except StatisticsError as error:
         return [finding, direction, *[None] * (4 + 3 * (len(QUANTILES) + 2)), error.message]
     largest = found.levels[-1]
+    scale = _reading(context, largest)[0]
     zero = context.measured(check.id, "zero_gradient", finding=finding) > 0
     row: list[Cell] = [finding, direction, int(found.right.sum())]
     row += [int((found.right & np.isinf(found.epsilon)).sum()), int((found.right & zero).sum())]
     for probability in QUANTILES:
         estimate = quantile(context, found, probability)
-        row += [_radius(value, largest) for value in (estimate.value, estimate.lower, estimate.upper)]
+        row += [_radius(scale * value, largest) for value in (estimate.value, estimate.lower, estimate.upper)]
     notes = []
     for make in (area, fragile):
         *values, note = cells(partial(make, context, found))
@@ -263,7 +263,20 @@ def _row(context: JudgeContext, check: CheckSpec, finding: str, direction: str) 
     noise = found.noise[found.right & np.isfinite(found.noise)]
     unread = int(found.right.sum()) - len(noise)
     notes.append(f"noise not read on {unread} case(s)" if unread else "")
-    return [*row, float(np.median(noise)) if len(noise) else None, "; ".join(dict.fromkeys(filter(None, notes)))]
+    return [
+        *row,
+        scale * float(np.median(noise)) if len(noise) else None,
+        "; ".join(dict.fromkeys(filter(None, notes))),
+    ]
+
+
+def _reading(context: JudgeContext, level: Level) -> tuple[float, str]:
+    """What a radius in the unit of a level is multiplied by for the reader, and in which unit that is, in words."""
+    if level.unit in ("HU", "% of foreground"):
+        return 1.0, f"in {level.unit}"
+    if context.range_in is None:
+        return 1.0, "as a share of the display range"
+    return context.range_in[0], f"in {context.range_in[1]}"
 
 
 def _radius(value: float, largest: Level) -> Cell:

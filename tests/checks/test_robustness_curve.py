@@ -228,3 +228,18 @@ def test_what_cannot_be_assessed_says_why(scores, reason):
     assert reason in rows["hide"]["note"]
     assert any(reason in item.criterion.reason for item in outcome.judged)
     assert {item.criterion.verdict for item in outcome.judged} == {Verdict.INFORMATIONAL}
+
+
+@pytest.mark.parametrize(("range_in", "words"), [((255.0, "grey levels"), "in grey levels"), ((1400.0, "HU"), "in HU")])
+def test_radii_are_told_in_the_unit_that_a_reader_knows(range_in, words):
+    (plain,) = robustness_curve.judge(context(), spec()).tables
+    (table,) = robustness_curve.judge(replace(context(), range_in=range_in), spec()).tables
+    assert words in table.note
+    assert "as a share of the display range" in plain.note
+    told = ("ε05", "ε50", "ε50 lower", "median noise")
+    for name in told:
+        column = table.columns.index(name)
+        for row, other in zip(table.rows, plain.rows, strict=True):
+            assert row[column] == pytest.approx(range_in[0] * other[column])
+    area = table.columns.index("area")
+    assert [row[area] for row in table.rows] == [row[area] for row in plain.rows]
