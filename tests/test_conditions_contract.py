@@ -80,7 +80,7 @@ def ct() -> Batch:
 
 def mr() -> Batch:
     """MR magnitude of discs 64 x 64 in air, with noise."""
-    images = (0.1 + 0.5 * _disc(64, 0.7) + 0.01 * _noise(64)).abs()
+    images = (0.02 + 0.6 * _disc(64, 0.7) + 0.01 * _noise(64)).abs()
     spacing = torch.full((CASES, 2), 1.0)
     return Batch(
         images=images, space=Space.PHYSICAL, unit=Unit.MAGNITUDE, modality="MR", spacing_mm=spacing, **_names()
@@ -206,6 +206,10 @@ ROWS = (
     Row(id="shift.mr.field-strength", batch=mr_tissues, options={"levels": [1.5, 0.3]}),
     Row(id="shift.mr.g-factor", batch=mr, options={"levels": [1.5, 3]}),
     Row(id="shift.mr.te-tr", batch=mr_tissues, options={"levels": ["0.75", "1.25"]}),
+    Row(id="shift.mr.b0-distortion", batch=mr, options={"levels": [1, 3]}),
+    Row(id="shift.mr.chemical-shift", batch=mr, options={"levels": [1, 3]}),
+    Row(id="shift.mr.fat-sat-failure", batch=mr, options={"levels": [40, 120]}),
+    Row(id="shift.mr.zipper", batch=mr, options={"levels": [5, 20]}),
     Row(id="shift.mr.snr", batch=mr, options={"levels": [8, 4]}),
     Row(
         id="shift.scanner.compose",
