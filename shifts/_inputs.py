@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from robustbench_rad.conditions import Batch
 
+_AIR_BELOW_HU = -800.0
+_PLATEAU = 0.01  # share of the pixels; noise leaves far fewer at one value
 _SHAPES = {4: "(N, 1, H, W)", 5: "(N, 1, D, H, W)"}
 
 
@@ -96,6 +98,29 @@ def square_spacing_mm(batch: Batch) -> tuple[Tensor, str]:
     reasons = [("pixel spacing unknown", unknown), ("pixels are not square", uneven)]
     reason = ", ".join(text for text, cases in reasons if bool(cases.any()))
     return torch.where(unknown | uneven, torch.nan, spacing.mean(1)), reason
+
+
+def clipped_hu(batch: Batch) -> Tensor:
+    """Whether ``(N,)`` the CT numbers of a case were clipped to a window: many pixels at one lowest value that is not air.
+
+    >>> air, window = torch.tensor([-1000.0, -1000.0, 40.0, 60.0]), torch.tensor([-160.0, -160.0, 40.0, 60.0])
+    >>> from types import SimpleNamespace
+    >>> clipped_hu(SimpleNamespace(images=torch.stack([air, window])[:, None, None])).tolist()
+    [False, True]
+    """
+    values = batch.images.detach().flatten(1)
+    low, high = values.amin(1), values.amax(1)
+    plateau = (values == low[:, None]).float().mean(1)
+    return (low > _AIR_BELOW_HU) & (high > low) & (plateau > _PLATEAU)
+
+
+def projectable_spacing_mm(batch: Batch) -> tuple[Tensor, str]:
+    """As :func:`square_spacing_mm`, NaN also where the CT numbers were clipped, so that line integrals would be wrong."""
+    spacing, reason = square_spacing_mm(batch)
+    clipped = clipped_hu(batch)
+    if bool(clipped.any()):
+        reason = ", ".join(filter(None, (reason, "HU are clipped to a window")))
+    return torch.where(clipped, torch.nan, spacing), reason
 
 
 def slice_distance_mm(batch: Batch) -> Tensor:

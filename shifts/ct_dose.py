@@ -22,9 +22,9 @@ from robustbench_rad.shifts._ct_kernels import KERNELS, source_kernels
 from robustbench_rad.shifts._extra_noise import ExtraNoise, unit_noise
 from robustbench_rad.shifts._header import TUBE_OUTPUT, scaled_attributes
 from robustbench_rad.shifts._inputs import (
+    projectable_spacing_mm,
     require_hounsfield,
     require_physical,
-    square_spacing_mm,
 )
 from robustbench_rad.shifts._levels import dose_ladder, dose_level, require_one_of, require_positive
 
@@ -119,7 +119,7 @@ class CtDose(Condition):
         return Applied(variants=self._variants(batch, measurements), measurements=measurements)
 
     def _variants(self, batch: Batch, measurements: list[Measurement]) -> Iterator[Variant]:
-        spacing, reason = square_spacing_mm(batch)
+        spacing, reason = projectable_spacing_mm(batch)
         measurements.append(self._assumed_kernels(batch))
         rows = spacing.isfinite().nonzero().flatten()
         noise = ExtraNoise.of(self, batch.select(rows), spacing[rows]) if rows.numel() else None

@@ -246,7 +246,7 @@ def test_padding_stays(physical_batch, run):
 
 def test_cases_it_cannot_serve_are_named_and_unchanged(physical_batch, run):
     images = body(count=4)
-    images[3] = -850.0 + 0.01 * images[3]  # lung only
+    images[3] = torch.where(images[3] > -900, -850.0 + 0.01 * images[3], -1000.0)  # lung only
     spacing = torch.tensor([[2.8, 2.8], [math.nan, math.nan], [2.8, 1.4], [2.8, 2.8]])
     batch = physical_batch(images, unit=Unit.HU, spacing_mm=spacing, metadata=SOFT * 4)
     variants, measured = run(CtDose(), batch)
@@ -256,6 +256,17 @@ def test_cases_it_cannot_serve_are_named_and_unchanged(physical_batch, run):
         assert torch.equal(variant.images[1:], images[1:])
         assert not torch.equal(variant.images[0], images[0])
     assert measured["noise_sd_hu", "0.5"].isnan().tolist() == [False, True, True, True]
+
+
+def test_a_clipped_source_is_not_applicable(physical_batch, run):
+    """Air at -160 HU would weigh like fat in the projections."""
+    images = body(count=2)
+    images[1] = images[1].clamp(-160, 240)
+    batch = physical_batch(images, unit=Unit.HU, spacing_mm=(2.8, 2.8), metadata=SOFT * 2)
+    (variant, *_), _ = run(CtDose(), batch)
+    assert variant.applicable.tolist() == [True, False]
+    assert variant.reason == "HU are clipped to a window"
+    assert torch.equal(variant.images[1], images[1])
 
 
 def test_no_spacing_at_all(physical_batch, run):
