@@ -68,6 +68,7 @@ class XrDose(Condition):
     """
 
     neutral: ClassVar[float | None] = 1.0
+    quanta_per_mm2_ugy: ClassVar[float] = QUANTA_PER_MM2_UGY
 
     levels: tuple[Level, ...] = dose_ladder(_UNIT)
     detector_air_kerma_ugy: float = 2.5
@@ -113,7 +114,7 @@ class XrDose(Condition):
         spacing, assumed = self.spacing_mm(batch)
         measurements.append(Measurement(quantity="assumed_spacing_mm", values=assumed))
         kerma = self.kerma_ugy(batch.images)
-        quanta_per_ugy = QUANTA_PER_MM2_UGY * self.dqe * per_case(spacing.prod(1), batch.images)
+        quanta_per_ugy = self.quanta_per_mm2_ugy * self.dqe * per_case(spacing.prod(1), batch.images)
         transfer = self._transfer(batch.images, spacing)
         quantum, electronic = self._fields(batch, kerma, transfer, quanta_per_ugy)
         kept_power = per_case(mean_power(transfer, batch.images.shape[-2:]), batch.images)

@@ -110,6 +110,11 @@ def mr_tissues() -> Batch:
     return replace(mr(), images=(0.02 + rings + 0.01 * _noise(64)).abs())
 
 
+def mammogram() -> Batch:
+    """Presentation signal of a mammogram 64 x 64."""
+    return replace(radiograph(), modality="MG", spacing_mm=torch.full((CASES, 2), 0.1))
+
+
 ROWS = (
     Row(id="attack.apgd-l2", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
     Row(id="attack.apgd-linf", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
@@ -195,6 +200,8 @@ ROWS = (
     Row(id="shift.geometry.translate", batch=ct, options={"levels": [4, 12]}, window_hu=(-160.0, 240.0)),
     Row(id="shift.geometry.scale", batch=mr, options={"levels": [0.9, 1.2]}),
     Row(id="shift.geometry.flip", batch=radiograph, options={"side_specific": ["nodule"]}),
+    Row(id="shift.mg.detector-mtf", batch=mammogram, options={"levels": [4, 2]}),
+    Row(id="shift.mg.dose", batch=mammogram, options={"levels": [0.5, 0.25]}),
     Row(id="shift.mr.bias-field", batch=mr, options={"levels": [20, 60]}),
     Row(id="shift.mr.ghosting", batch=mr, options={"levels": [5, 20]}),
     Row(id="shift.mr.gibbs", batch=mr, options={"levels": [0.75, 0.4]}),
