@@ -13,7 +13,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from robustbench_rad.attacks._attack import Attack, Climb
+from robustbench_rad.attacks._attack import Attack
+from robustbench_rad.attacks._climb import Climb
 from robustbench_rad.attacks._objective import Objective, Targets
 from robustbench_rad.attacks._search import Front, Progress, begin, replace_rows
 from robustbench_rad.attacks._threat import NORM_SLACK, LinfBall, Threat, stored

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from robustbench_rad.attacks._attack import Attack, Climb
+from robustbench_rad.attacks._attack import Attack
+from robustbench_rad.attacks._climb import Climb
 from robustbench_rad.attacks._goals import Aim, Goal, Goals, Reading
 from robustbench_rad.attacks._record import Record
 from robustbench_rad.attacks._search import Progress

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from robustbench_rad.attacks._apgd import checkpoints
-from robustbench_rad.attacks._attack import Climb
+from robustbench_rad.attacks._climb import Climb
 from robustbench_rad.attacks._threat import stored, whole_grey_levels
 from robustbench_rad.attacks._units import ladder
 from robustbench_rad.attacks.apgd_l2 import ApgdL2, unit

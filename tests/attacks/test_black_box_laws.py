@@ -6,8 +6,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from robustbench_rad.attacks import _attack
-from robustbench_rad.attacks._attack import Climb
+from robustbench_rad.attacks import _climb
+from robustbench_rad.attacks._climb import Climb
 from robustbench_rad.attacks._threat import stored
 from robustbench_rad.attacks.noise import Noise
 from robustbench_rad.attacks.one_pixel import FewPixelEvolution
@@ -58,7 +58,7 @@ def test_order_and_companions_change_nothing(lab, bench, attack):
 def test_the_size_of_a_chunk_changes_nothing(lab, bench, attack, monkeypatch):
     classifier, batch = bench
     reference, _ = lab.attack(attack, classifier, batch)
-    monkeypatch.setattr(_attack, "MAX_ROW_PIXELS", 2 * 225 * attack.planes_at_once)
+    monkeypatch.setattr(_climb, "MAX_ROW_PIXELS", 2 * 225 * attack.planes_at_once)
     spy = lab.SpyQuery(classifier)
     batch = replace(batch, clean_margins=classifier.margins(batch.images).detach())
     chunked, _ = lab.attack(attack, classifier, batch, spy)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from robustbench_rad.attacks import _attack
+from robustbench_rad.attacks import _climb
 from robustbench_rad.attacks.boundary import BoundaryL2, BoundaryLinf, vote_counts
 from robustbench_rad.errors import PlanError
 
@@ -138,7 +138,7 @@ def test_order_companions_chunks_and_global_seeds_change_nothing(lab, norm, cali
     order = torch.tensor([4, 0, 2, 1, 3])
     shuffled, _ = lab.attack(attack, classifier, batch.select(order))
     alone, _ = lab.attack(attack, classifier, batch.select(torch.tensor([3])))
-    monkeypatch.setattr(_attack, "MAX_ROW_PIXELS", 2 * 225 * attack.planes_at_once)
+    monkeypatch.setattr(_climb, "MAX_ROW_PIXELS", 2 * 225 * attack.planes_at_once)
     chunked, _ = lab.attack(attack, classifier, batch)
     for name, margins in reference.items():
         torch.testing.assert_close(margins[order], shuffled[name], equal_nan=True)

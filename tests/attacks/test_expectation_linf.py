@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from robustbench_rad.attacks import _attack
-from robustbench_rad.attacks._attack import Climb
+from robustbench_rad.attacks import _climb
+from robustbench_rad.attacks._climb import Climb
 from robustbench_rad.attacks._units import ladder
 from robustbench_rad.attacks.expectation_linf import REPEATS, ExpectationLinf, is_stochastic
 from robustbench_rad.attacks.pgd_linf import PgdLinf
@@ -142,7 +142,7 @@ def test_draws_belong_to_the_case_and_the_callers_random_state_is_left_alone(lab
     assert measured.keys() == measured_again.keys()
     climb = replace(Climb.of(condition, batch, lab.SpyQuery(classifier), None), compact_every=3)
     climb.run()
-    monkeypatch.setattr(_attack, "MAX_ROW_PIXELS", 225 * 2)
+    monkeypatch.setattr(_climb, "MAX_ROW_PIXELS", 225 * 2)
     chunked, _ = lab.attack(condition, classifier, batch)
     for margins, lazily, in_chunks in zip(reference.values(), climb.record.margins, chunked.values(), strict=True):
         torch.testing.assert_close(margins, lazily, equal_nan=True)

@@ -6,8 +6,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from robustbench_rad.attacks import _attack
-from robustbench_rad.attacks._attack import Climb
+from robustbench_rad.attacks import _climb
+from robustbench_rad.attacks._climb import Climb
 from robustbench_rad.attacks._units import ladder
 from robustbench_rad.attacks.fgsm import Fgsm
 from robustbench_rad.attacks.pgd_linf import PgdLinf
@@ -52,7 +52,7 @@ def test_order_and_companions_change_nothing(lab, bench, attack):
 def test_the_size_of_a_chunk_changes_nothing(lab, bench, attack, monkeypatch, pixels):
     classifier, batch = bench
     reference, _ = lab.attack(attack, classifier, batch)
-    monkeypatch.setattr(_attack, "MAX_ROW_PIXELS", pixels)
+    monkeypatch.setattr(_climb, "MAX_ROW_PIXELS", pixels)
     spy = lab.SpyQuery(classifier)
     chunked, _ = lab.attack(
         attack, classifier, replace(batch, clean_margins=classifier.margins(batch.images).detach()), spy

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustbench_rad.attacks._attack import Climb
+from robustbench_rad.attacks._climb import Climb
 from robustbench_rad.attacks._units import ladder
 from robustbench_rad.attacks.momentum_linf import MomentumLinf, unit_mean
 from robustbench_rad.attacks.pgd_linf import PgdLinf
