@@ -69,6 +69,14 @@ def radiograph() -> Batch:
     return Batch(images=images, space=Space.PHYSICAL, unit=Unit.SIGNAL, spacing_mm=spacing, **_names())
 
 
+def two_scanners() -> Batch:
+    """Radiographs of a scanner A and a scanner B, which is noisier."""
+    batch = radiograph()
+    names = tuple({"scanner": "AB"[number % 2]} for number in range(CASES))
+    noisier = batch.images + 0.03 * torch.tensor([0.0, 1.0, 0.0, 1.0, 0.0])[:, None, None, None] * _noise(64)
+    return replace(batch, images=noisier.clamp(0, 1), metadata=names)
+
+
 def ct() -> Batch:
     """Water discs in air, 64 x 64, in HU, with noise."""
     disc = _disc(64, 0.7)
@@ -224,6 +232,7 @@ ROWS = (
         options={"recipes": {"both": {"shift.xr.lut": 1.2, "shift.xr.dose": 0.25}, "dose": {"shift.xr.dose": 0.5}}},
     ),
     Row(id="shift.scanner.ct", batch=ct, options={"levels": ["vendor A", "vendor C"]}, window_hu=(-160.0, 240.0)),
+    Row(id="shift.scanner.transfer", batch=two_scanners, options={"scanners": ["A", "B"], "least_cases": 2}),
     Row(id="shift.scanner.xr", batch=radiograph, options={"levels": ["vendor B", "vendor D"]}),
     Row(id="shift.xr.detector-mtf", batch=radiograph, options={"levels": [0.9, 0.5]}),
     Row(id="shift.xr.scatter", batch=radiograph, options={"levels": [0.5, 0.7]}),
