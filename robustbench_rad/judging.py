@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_rad.assembly import certifiable, finding_summaries, range_in, with_physical_units
+from robustbench_rad.checks.adversarial_evidence import WHOLE_PLANE
 from robustbench_rad.checks.context import JudgeContext
 from robustbench_rad.errors import RunFolderError
 from robustbench_rad.judgement import judge_audit
@@ -138,6 +139,7 @@ class JudgingRecord:
             thresholds=operating_points(self.plan.model),
             minimum_auroc=profile.minimum_auroc,
             levels=with_physical_units(self.plan, served.levels),
+            reach={id: _reach(condition.options) for id, condition in self.measured.items()},
             range_in=range_in(self.plan),
             preflight=self.preflight,
             seed=derive_seed(self.plan.seed, "judge") % 2**32,
@@ -255,3 +257,8 @@ class FinishedRun:
         )
         plan = result.plan if profile is None else {**result.plan, "profile": Path(profile).name}
         return result.model_copy(update={"notices": [notice, *result.notices], "plan": plan})
+
+
+def _reach(options: Mapping[str, Any]) -> tuple[str, str]:
+    """Space and pixels of an attack, by its options; of other conditions nobody asks."""
+    return str(options.get("attack_space", WHOLE_PLANE[0])), str(options.get("mask", WHOLE_PLANE[1]))

@@ -15,6 +15,7 @@ from robustbench_rad.checks.adversarial_evidence import (
     attacks_run,
     follows_gradient,
     kind_of,
+    may_touch,
     pairs,
     trips,
 )
@@ -133,7 +134,7 @@ def beaten_by(cases: Cases, check: str, level: Level) -> list[str]:
 def missed(cases: Cases, check: str, level: Level) -> int | None:
     """Calls that the descents of the diagnostics flipped and an attack left standing; None where it may do less than they."""
     epsilon = cases.fact("epsilon")
-    if kind_of(level) != "linf" or not epsilon <= level.value * (1 + SAME):
+    if not may_touch(cases.context, check) or kind_of(level) != "linf" or not epsilon <= level.value * (1 + SAME):
         return None
     watched = np.zeros(len(cases.right), dtype=bool)
     for name in ("flipped", "flipped_twice_the_steps", "flipped_second_start", "flipped_cross_entropy"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ OTHER_GOALS = ("attack.clinical-goals", DIAGNOSTICS)  # their margins are no pla
 
 ADDS = 0.01  # one point
 REPEATABLE = 1e-4
+WHOLE_PLANE = ("display", "image")  # space and mask of an attack that may touch all that the model is shown
 SAME = 1e-6  # relative: sizes are kept in float32
 
 Mask = NDArray[np.bool_]
@@ -120,12 +122,19 @@ def pairs(
     context: JudgeContext, stronger: Sequence[str], weaker: Sequence[str]
 ) -> Iterator[tuple[str, Level, str, Level]]:
     """Attacks with a level each, where the first may do all that the second may."""
-    for strong in stronger:
-        for large in context.levels[strong]:
-            for weak in weaker:
-                for small in context.levels[weak]:
-                    if kind_of(large) == kind_of(small) and small.value <= large.value * (1 + SAME):
-                        yield strong, large, weak, small
+    for strong, weak in product(stronger, weaker):
+        if not may_touch(context, strong, weak):
+            continue
+        for large, small in product(context.levels[strong], context.levels[weak]):
+            if kind_of(large) == kind_of(small) and small.value <= large.value * (1 + SAME):
+                yield strong, large, weak, small
+
+
+def may_touch(context: JudgeContext, strong: str, weak: str = "") -> bool:
+    """Whether an attack may touch every pixel that another may, on the same grid; without another: the display plane."""
+    space, mask = context.reach.get(strong, WHOLE_PLANE)
+    other_space, other_mask = context.reach.get(weak, WHOLE_PLANE)
+    return space == other_space and mask in (WHOLE_PLANE[1], other_mask)
 
 
 def percent(share: float) -> str:

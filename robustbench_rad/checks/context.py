@@ -42,6 +42,7 @@ class JudgeContext:
             its margin is no log-odds.
         minimum_auroc: AUROC a finding must reach when nothing is claimed for it.
         levels: Ladder of each condition that was run.
+        reach: Attack → the space it works in and the pixels it may touch, where that is not all of the display plane.
         range_in: The display range in HU or grey levels, with the unit; None where neither is known.
         preflight: What was looked at before the run.
         seed: For resampling.
@@ -65,6 +66,7 @@ class JudgeContext:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     minimum_auroc: float = 0.7
     levels: Mapping[str, tuple[Level, ...]] = field(default_factory=dict)
+    reach: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     range_in: tuple[float, str] | None = None
     preflight: Sequence[PreflightItem] = ()
     seed: int = 0

@@ -47,6 +47,7 @@ class Smallest:
         known: ``(N,)`` cases of this direction, rightly called or not, that could be attacked.
         noise: ``(N,)`` noise of the image in the same unit; NaN where it could not be read.
         levels: Levels that have meaning for some of the cases, mildest first.
+        left_out: Right calls that could not be attacked, and why; "" where there are none.
     """
 
     epsilon: Floats
@@ -54,6 +55,7 @@ class Smallest:
     known: Mask
     noise: Floats
     levels: tuple[Level, ...]
+    left_out: str = ""
 
     @classmethod
     def of(cls, context: JudgeContext, check: str, finding: str, direction: str) -> Smallest:
@@ -75,13 +77,16 @@ class Smallest:
             raise StatisticsError(f"the model gave NaN or infinity under attack on {broken} case(s)")
         known = side & np.isfinite(margins[-1])
         right = called & known
+        beyond = int((called & ~known).sum())
+        why = context.scores.reasons.get((check, levels[-1].name), "")
+        left_out = f"{beyond} right call(s) could not be attacked{': ' * bool(why)}{why}" if beyond else ""
         if not right.any():
-            raise StatisticsError("no correct call that could be flipped")
+            raise StatisticsError("; ".join(["no correct call that could be flipped", *[left_out] * bool(left_out)]))
         smallest = context.measured(check, "minimal_epsilon", finding=finding)
         epsilon = np.where(np.isnan(smallest), np.inf, smallest)
         _check_monotone(margins, levels, epsilon, right, name)
         noise = context.measured(check, "noise_sd")
-        return cls(epsilon=epsilon, right=right, known=known, noise=noise, levels=levels)
+        return cls(epsilon=epsilon, right=right, known=known, noise=noise, levels=levels, left_out=left_out)
 
 
 def usable_levels(context: JudgeContext, check: str) -> tuple[Level, ...]:
@@ -255,7 +260,7 @@ def _row(context: JudgeContext, check: CheckSpec, finding: str, direction: str) 
     for probability in QUANTILES:
         estimate = quantile(context, found, probability)
         row += [_radius(scale * value, largest) for value in (estimate.value, estimate.lower, estimate.upper)]
-    notes = []
+    notes = [found.left_out]
     for make in (area, fragile):
         *values, note = cells(partial(make, context, found))
         row += values

@@ -1,5 +1,7 @@
 """When a pass may not be believed: every row of the table from scores whose trouble is known, and what it does to verdicts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -341,3 +343,30 @@ def test_the_diagnostics_are_shown_and_never_judged():
     outcome = honesty.judge(context(), spec("attack.diagnostics"))
     assert outcome.judged == []
     assert [table.title for table in outcome.tables] == ["May the answer be believed?"]
+
+
+@pytest.mark.parametrize(
+    ("reach", "state"),
+    [
+        ({}, "trips"),
+        ({"attack.fgsm": ("display", "border")}, "trips"),
+        ({"attack.pgd-linf": ("display", "border"), "attack.fgsm": ("display", "border")}, "trips"),
+        ({"attack.pgd-linf": ("display", "border")}, "not measured"),
+        ({"attack.pgd-linf": ("stored", "image")}, "not measured"),
+    ],
+)
+def test_attacks_are_compared_only_where_the_one_may_touch_what_the_other_may(reach, state):
+    beaten = replace(
+        context({("attack.fgsm", "1/255"): flip(1), ("attack.fgsm", "2/255"): flip(1)}, without=["attack.square-linf"]),
+        reach=reach,
+    )
+    assert rows(beaten)["single beats iterative"]["state"] == state
+    doubted = "not trustworthy" in "".join(reason for _, reason in verdicts(beaten, "attack.pgd-linf").values())
+    assert doubted == (state == "trips")
+
+
+def test_the_diagnostics_may_touch_more_than_an_attack_behind_a_mask():
+    missed = context(sample={"flipped": 1.0})
+    assert "descents of the diagnostics" in verdicts(missed, "attack.pgd-linf")["hide"][1]
+    masked = replace(missed, reach={"attack.pgd-linf": ("display", "lesion-protected")})
+    assert "descents of the diagnostics" not in verdicts(masked, "attack.pgd-linf")["hide"][1]

@@ -243,3 +243,22 @@ def test_radii_are_told_in_the_unit_that_a_reader_knows(range_in, words):
             assert row[column] == pytest.approx(range_in[0] * other[column])
     area = table.columns.index("area")
     assert [row[area] for row in table.rows] == [row[area] for row in plain.rows]
+
+
+def test_right_calls_that_could_not_be_attacked_are_counted_with_the_reason():
+    barred = np.arange(N) < 40
+    made = context(np.full(N, np.inf))
+    held = dict(made.scores.columns)
+    for level in LEVELS:
+        key = Column(condition=ID, level=level.name, finding="f")
+        held[key] = np.where(barred, np.nan, held[key]).astype(np.float32)
+    reasons = {(ID, LEVELS[-1].name): "no lesion is declared"}
+    made = replace(made, scores=replace(made.scores, columns=held, reasons=reasons))
+    _, rows = judged(made)
+    assert rows["hide"]["right calls"] == N // 2 - 20
+    assert "20 right call(s) could not be attacked: no lesion is declared" in rows["hide"]["note"]
+    nobody = {key: np.full(N, np.nan, np.float32) if key.condition == ID else v for key, v in held.items()}
+    key = Column(condition=ID, level=LEVELS[-1].name, finding="f")
+    nobody[key] = np.where(np.arange(N) == 1, -1.0, np.nan).astype(np.float32)
+    _, rows = judged(replace(made, scores=replace(made.scores, columns=nobody)))
+    assert "no correct call that could be flipped; 200 right call(s)" in rows["hide"]["note"]
