@@ -47,6 +47,21 @@ def call_factory(
     Raises:
         RobustbenchRadError: Of class ``kind``: not found, cannot be imported, or raised when called.
     """
+    with (
+        _importing(text, base=base, kind=kind, key=key) as function,
+        explained(f"{key} = {text!r}: calling it failed", kind, "Call it in Python by itself to see why."),
+    ):
+        return function(**arguments)
+
+
+def import_named(text: str, *, base: Path, kind: type[RobustbenchRadError], key: str) -> Callable[..., Any]:
+    """Import what ``text`` names, a function or another object that can be called; see :func:`call_factory`."""
+    with _importing(text, base=base, kind=kind, key=key) as found:
+        return found
+
+
+@contextmanager
+def _importing(text: str, *, base: Path, kind: type[RobustbenchRadError], key: str) -> Iterator[Callable[..., Any]]:
     place, _, name = text.rpartition(":")
     if not place or not name:
         raise kind(
@@ -58,9 +73,7 @@ def call_factory(
         folders.insert(0, (base / place).parent)
     with importable(*folders):
         module = _module(place, base, kind=kind, key=key)
-        function = _attribute(module, name, kind=kind, key=key, place=place)
-        with _explained(f"{key} = {text!r}: calling it failed", kind, "Call it in Python by itself to see why."):
-            return function(**arguments)
+        yield _attribute(module, name, kind=kind, key=key, place=place)
 
 
 def _module(place: str, base: Path, *, kind: type[RobustbenchRadError], key: str) -> ModuleType:
@@ -68,10 +81,10 @@ def _module(place: str, base: Path, *, kind: type[RobustbenchRadError], key: str
         path = (base / Path(place).expanduser()).resolve()
         if not path.is_file():
             raise kind(f"{key}: no such file: {path}", hint=f"The path is taken relative to {base.resolve()}.")
-        with _explained(f"{key}: {path.name} cannot be imported", kind, "Run it with Python by itself to see why."):
+        with explained(f"{key}: {path.name} cannot be imported", kind, "Run it with Python by itself to see why."):
             return _load_file(path)
     hint = "Is the package installed in this environment, or the folder that holds it the current one?"
-    with _explained(f"{key}: the module {place!r} cannot be imported", kind, hint):
+    with explained(f"{key}: the module {place!r} cannot be imported", kind, hint):
         return importlib.import_module(place)
 
 
@@ -113,7 +126,7 @@ def _attribute(
 
 
 @contextmanager
-def _explained(what: str, kind: type[RobustbenchRadError], hint: str) -> Iterator[None]:
+def explained(what: str, kind: type[RobustbenchRadError], hint: str) -> Iterator[None]:
     """Turn whatever the user's code raises into one message that names the line."""
     try:
         yield

@@ -82,6 +82,12 @@ def test_the_middle_slice_of_a_volume_is_shown_in_the_window(tmp_path):
     assert sheet.unit == "HU"
 
 
+def test_a_shift_of_display_space_is_given_the_windowed_image(call, film):
+    done = call("shift.export.jpeg", film, "--levels", "q50,q10", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["unit"] == "of the display range"
+
+
 def test_a_level_without_meaning_says_why(call, film):
     """No spacing, so no kernel; a film is no CT either."""
     done = call("shift.mr.snr", film)

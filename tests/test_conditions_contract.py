@@ -123,6 +123,12 @@ def mammogram() -> Batch:
     return replace(radiograph(), modality="MG", spacing_mm=torch.full((CASES, 2), 0.1))
 
 
+def ultrasound() -> Batch:
+    """Log-compressed echoes 64 x 64 in [0, 1]."""
+    images = (0.5 + 0.2 * _disc(64, 0.5) + 0.05 * _noise(64)).clamp(0.05, 1)
+    return replace(radiograph(), images=images, modality="US")
+
+
 ROWS = (
     Row(id="attack.apgd-l2", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
     Row(id="attack.apgd-linf", batch=display, options={"epsilon": ["1/255", "2/255"], "steps": 3}),
@@ -200,6 +206,10 @@ ROWS = (
     ),
     Row(id="shift.export.rescale-missing", batch=ct, window_hu=(-160.0, 240.0)),
     Row(id="shift.export.bit-depth", batch=radiograph, options={"levels": [7, 5]}),
+    Row(id="shift.export.clahe", batch=display, options={"levels": [2, 8]}),
+    Row(id="shift.export.downscale", batch=display, options={"levels": [2, 4]}),
+    Row(id="shift.export.jpeg", batch=display, options={"levels": ["1.2:1", "q50", "q10"]}),
+    Row(id="shift.library.transform", batch=display, options={"transform": "numpy:flipud"}),
     Row(id="shift.export.resample", batch=radiograph, options={"levels": [1.5, 4]}),
     Row(id="shift.export.spacing-error", batch=radiograph),
     Row(id="shift.export.orientation", batch=radiograph),
@@ -234,6 +244,10 @@ ROWS = (
     Row(id="shift.scanner.ct", batch=ct, options={"levels": ["vendor A", "vendor C"]}, window_hu=(-160.0, 240.0)),
     Row(id="shift.scanner.transfer", batch=two_scanners, options={"scanners": ["A", "B"], "least_cases": 2}),
     Row(id="shift.scanner.xr", batch=radiograph, options={"levels": ["vendor B", "vendor D"]}),
+    Row(id="shift.us.dynamic-range", batch=ultrasound, options={"levels": [50, 30]}),
+    Row(id="shift.us.gain", batch=ultrasound, options={"levels": [-8, 8]}),
+    Row(id="shift.us.shadow", batch=ultrasound, options={"levels": [6, 15]}),
+    Row(id="shift.us.speckle", batch=ultrasound, options={"levels": [1, 3]}),
     Row(id="shift.xr.detector-mtf", batch=radiograph, options={"levels": [0.9, 0.5]}),
     Row(id="shift.xr.scatter", batch=radiograph, options={"levels": [0.5, 0.7]}),
     Row(id="shift.xr.lut", batch=radiograph, options={"levels": [0.85, 1.33]}),
