@@ -69,13 +69,13 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
 
 
 def untold(context: JudgeContext) -> list[Table]:
-    """The table of an audit that ran attacks without the diagnostics, which would show it; beside the first attack."""
+    """The table of an audit that ran attacks without the diagnostics, which would show it; it is about all of them."""
     attacks = attacks_run(context)
-    return [table(context, attacks[0], Domain.ADVERSARIAL)] if attacks and DIAGNOSTICS not in context.levels else []
+    return [table(context, DIAGNOSTICS, Domain.ADVERSARIAL)] if attacks and DIAGNOSTICS not in context.levels else []
 
 
 def table(context: JudgeContext, check: str, domain: Domain) -> Table:
-    """Every row, the worst over findings."""
+    """Every row, the worst over findings; what trips comes first, what was not measured last."""
     rows: list[list[str | float | int | None]] = []
     for rule in RULES:
         found = [(finding, rule.assess(Cases(context=context, finding=finding))) for finding in context.findings]
@@ -83,6 +83,8 @@ def table(context: JudgeContext, check: str, domain: Domain) -> Table:
         several = len({item.measured for _, item in found}) > 1
         measured = f"{worst[0]}: {worst[1].measured}" if several else worst[1].measured
         rows.append([rule.name, str(worst[1].state), measured, rule.trips_when, rule.carlini, rule.pintor or "-"])
+    order = [str(state) for state in (State.TRIPS, State.INFO, State.OK, State.NOT_MEASURED)]
+    rows.sort(key=lambda row: order.index(str(row[1])))
     columns = ["check", "state", "measured", "trips when", "Carlini et al. 2019", "Pintor et al. 2022"]
     note = (
         "A flip is verified and always counts. What trips makes passes inconclusive. Where findings differ, the worst is "

@@ -334,7 +334,7 @@ def test_without_the_diagnostics_nothing_is_claimed_to_be_measured():
     compared = {"black beats white", "single beats iterative", "ε monotonicity", "positive control"}
     assert {name for name, row in found.items() if row["state"] == "not measured"} == set(EVERY) - compared
     (table,) = honesty.untold(bare)
-    assert table.check == "attack.fgsm"
+    assert table.check == "attack.diagnostics"
     assert honesty.untold(context()) == []
     assert honesty.untold(context(diagnosed=False, without=[id for id in LADDERS if id != "attack.diagnostics"])) == []
 
