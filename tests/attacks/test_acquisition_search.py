@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from robustbench_rad.attacks.acquisition_search import Axis, WorstAcquisition, even_points, images_at
+from robustbench_rad.attacks import _acquisition_control as control
+from robustbench_rad.attacks._acquisition import Axis, Search, even_points, images_at
+from robustbench_rad.attacks.acquisition_search import WorstAcquisition
 from robustbench_rad.classifier import Classifier, Head, HeadSpec, InputSpec, Outputs
 from robustbench_rad.conditions import Batch, Space, Unit
 from robustbench_rad.errors import PlanError
@@ -246,3 +248,33 @@ def test_bad_options_are_refused_by_name(options, said):
 def test_a_modality_without_an_envelope_says_what_to_declare():
     with pytest.raises(PlanError, match="no shifts are known for MR"):
         run(replace(ct(cases=1), modality="MR"))
+
+
+@pytest.mark.parametrize("parameters", [1, 2, 3])
+def test_planted_worst_parameters_are_found(parameters):
+    assert control.solve(parameters, WorstAcquisition().evaluations) == ""
+
+
+def test_the_positive_control_runs_with_the_plans_own_evaluations():
+    assert WorstAcquisition().self_test() == ""
+    assert "raise evaluations" in WorstAcquisition(evaluations=2).self_test()
+
+
+def test_a_search_that_reports_the_wrong_parameters_is_found_out(monkeypatch):
+    right = Search._keep
+
+    def wrong(self, rows, margins, point):
+        right(self, rows, margins, 0.9 * point)
+
+    monkeypatch.setattr(Search, "_keep", wrong)
+    assert "do not give the margin" in control.solve(2, 24)
+
+
+def test_a_search_beyond_the_envelope_or_below_the_worst_is_found_out(monkeypatch):
+    right = Search._keep
+
+    def lower(self, rows, margins, point):
+        right(self, rows, margins - 5, point)
+
+    monkeypatch.setattr(Search, "_keep", lower)
+    assert "below the worst" in control.solve(2, 24)
