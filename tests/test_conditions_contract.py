@@ -69,6 +69,13 @@ def radiograph() -> Batch:
     return Batch(images=images, space=Space.PHYSICAL, unit=Unit.SIGNAL, spacing_mm=spacing, **_names())
 
 
+def chest() -> Batch:
+    """Radiographs with masks of two lungs."""
+    rows, columns = torch.linspace(-1, 1, 64)[:, None], torch.linspace(-1, 1, 64)
+    left, right = (((rows + 0.2) / 0.6) ** 8 + ((columns - side) / 0.28) ** 8 < 1 for side in (-0.55, 0.55))
+    return replace(radiograph(), anatomy=(left | right).expand(CASES, 1, -1, -1).clone())
+
+
 def two_scanners() -> Batch:
     """Radiographs of a scanner A and a scanner B, which is noisier."""
     batch = radiograph()
@@ -263,6 +270,7 @@ ROWS = (
     Row(id="shift.xr.marker", batch=radiograph, options={"levels": [5, 8]}),
     Row(id="shift.xr.device-overlay", batch=radiograph, options={"levels": [1, 3]}),
     Row(id="shift.xr.metal-hardware", batch=radiograph, options={"levels": [40, 100]}),
+    Row(id="shift.xr.projection-ap", batch=chest, options={"levels": [1.06, 1.15]}),
     Row(id="shift.xr.dose", batch=radiograph, options={"levels": [0.5, 0.25]}),
     Row(id="shortcut.masked-anatomy", batch=display, options={"donors": 3}),
 )

@@ -21,7 +21,7 @@ def shift(id, **options):
 def lungs(height, width):
     """Two lungs with a heart between them, as masks."""
     rows, columns = torch.linspace(-1, 1, height)[:, None], torch.linspace(-1, 1, width)
-    left, right = (((rows / 0.7) ** 2 + ((columns - side) / 0.3) ** 2) < 1 for side in (-0.45, 0.45))
+    left, right = (((rows + 0.2) / 0.6) ** 8 + ((columns - side) / 0.28) ** 8 < 1 for side in (-0.55, 0.55))
     return left | right
 
 
@@ -29,7 +29,7 @@ def lungs(height, width):
 def chest(physical_batch):
     """Three images like a chest with lung masks, a lesion, and some saturated pixels."""
 
-    def make(height=48, width=40, spacing_mm=(1.5, 1.5), count=3):
+    def make(height=48, width=40, spacing_mm=(1.45, 1.45), count=3):
         mask = lungs(height, width)
         generator = torch.Generator().manual_seed(3)
         noise = torch.rand(count, 1, height, width, generator=generator)
