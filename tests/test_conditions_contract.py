@@ -272,6 +272,7 @@ ROWS = (
     Row(id="shift.xr.metal-hardware", batch=radiograph, options={"levels": [40, 100]}),
     Row(id="shift.xr.projection-ap", batch=chest, options={"levels": [1.06, 1.15]}),
     Row(id="shift.xr.patient-rotation", batch=radiograph, options={"levels": [0.1, 0.3]}),
+    Row(id="shift.xr.inspiration", batch=chest, options={"levels": [0.94, 0.8]}),
     Row(id="shift.xr.dose", batch=radiograph, options={"levels": [0.5, 0.25]}),
     Row(id="shortcut.masked-anatomy", batch=display, options={"donors": 3}),
 )
