@@ -8,10 +8,13 @@ from rich.table import Table
 from rich.text import Text
 
 from robustbench_rad.bridges import BRIDGES, SEPARATOR, Bridge
-from robustbench_rad.checks import all_checks, defaults
+from robustbench_rad.checks import CheckDefaults, all_checks, defaults
 from robustbench_rad.profile import BUILT_IN, read_profile
 from robustbench_rad.registry import ALL_MODALITIES, BRIDGE_VERSION, catalogue
 from robustbench_rad.result import Domain
+
+JUDGED, SHOWN = "judged", "shown, not judged"
+ON_DEMAND = "judged only where profile or plan states a tolerance"
 
 
 def rows() -> list[dict[str, Any]]:
@@ -30,10 +33,11 @@ def rows() -> list[dict[str, Any]]:
                 "space": condition.space if condition else "",
                 "unit": condition.unit if condition else "",
                 "modalities": list(condition.modalities) if condition else [],
-                "summary": condition.summary if condition else check.summary,
+                "summary": condition.summary.replace("``", "") if condition else check.summary,
                 "judged": check.summary,
                 "tolerance": check.tolerance,
                 "critical_harm": check.critical_harm,
+                "use": _use(check),
                 "reference": condition.reference if condition else "",
                 "profiles": [name for name, checks in profiles.items() if id in checks],
             }
@@ -56,6 +60,7 @@ def _bridged(bridge: Bridge) -> dict[str, Any]:
         "judged": check.summary,
         "tolerance": check.tolerance,
         "critical_harm": check.critical_harm,
+        "use": _use(check),
         "reference": bridge.reference,
         "profiles": [],
     }
@@ -80,12 +85,24 @@ def _lines(row: dict[str, Any], *, verbose: bool) -> list[str]:
     lines = [row["summary"] + (f" ({', '.join(row['modalities'])})" if limited else "")]
     if verbose:
         lines += [
-            f"judged: {row['judged']}",
-            f"tolerance {_numbers(row['tolerance'])}; critical harm {_numbers(row['critical_harm'])}",
+            f"{'judged' if row['use'] == JUDGED else 'shown'}: {row['judged']}",
+            *([ON_DEMAND] if row["use"] == ON_DEMAND else []),
+            *([_limits(row)] if row["use"] != SHOWN else []),
             f"profiles: {', '.join(row['profiles']) or 'none'}",
             row["reference"],
         ]
     return [line for line in lines if line]
+
+
+def _use(check: CheckDefaults) -> str:
+    """Whether a check is judged."""
+    if not check.informational:
+        return JUDGED
+    return ON_DEMAND if check.judged_if_asked else SHOWN
+
+
+def _limits(row: dict[str, Any]) -> str:
+    return f"tolerance {_numbers(row['tolerance'])}; critical harm {_numbers(row['critical_harm'])}"
 
 
 def _numbers(value: float | dict[str, float]) -> str:

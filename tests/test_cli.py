@@ -128,13 +128,29 @@ def test_list_names_conditions_and_checks(call):
     assert "attack." not in shown.stdout
 
 
+def test_list_says_what_is_judged_and_what_is_only_shown(call):
+    use = {row["id"]: row["use"] for row in json.loads(call("list", "attack", "--json").stdout)["checks"]}
+    assert use["attack.pgd-linf"] == "judged"
+    assert use["attack.curve-linf"] == "shown, not judged"
+    assert use["attack.patch"] == "judged only where profile or plan states a tolerance"
+    told = {id: " ".join(call("list", id, "-v").stdout.split()) for id in use}
+    assert "tolerance hide 0.3" in told["attack.pgd-linf"]
+    assert "tolerance hide" not in told["attack.curve-linf"]
+    assert use["attack.patch"] in told["attack.patch"]
+    assert not any("`" in text for text in told.values())
+
+
 BAD = {
     "missing plan": (None, ["audit", "nowhere.toml"], r"nowhere\.toml: cannot be read"),
     "unknown key": (("seed = 7", "seeed = 7"), ["audit", "plan.toml"], r"seeed: unknown key\. Did you mean 'seed'"),
     "wrong value": (('head = "single-logit"', 'head = "sigmod"'), ["audit", "plan.toml"], r"head.*'sigmod'"),
     "missing manifest": (('"cases.csv"', '"gone.csv"'), ["audit", "plan.toml"], r"gone\.csv"),
     "wrong column": (('bright = "label"', 'bright = "lable"'), ["audit", "plan.toml"], r"lable.*\n?.*label"),
-    "unknown check": (("[run]", '[checks]\n"attack.pgdlinf" = true\n[run]'), ["audit", "plan.toml"], r"attack\.pgd-linf"),
+    "unknown check": (
+        ("[run]", '[checks]\n"attack.pgdlinf" = true\n[run]'),
+        ["audit", "plan.toml"],
+        r"attack\.pgd-linf",
+    ),
     "unknown option": (
         ("[run]", '[checks."attack.pgd-linf"]\nstep = 3\n[run]'),
         ["audit", "plan.toml"],
