@@ -19,6 +19,8 @@ WHITELIST = (
     "Grid",
     "ImageLaterality",
     "ImagerPixelSpacing",
+    "InPlanePhaseEncodingDirection",
+    "InversionTime",
     "KVP",
     "Laterality",
     "MagneticFieldStrength",
