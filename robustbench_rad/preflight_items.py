@@ -204,7 +204,7 @@ def sentinel_items(conditions: Sequence[Condition]) -> Iterator[PreflightItem]:
             yield _item(f"{SENTINEL}: {id}", "error", detail)
     solved = [id for id, wrong in said.items() if not wrong]
     if solved:
-        yield _ok(SENTINEL, f"Planted linear models were solved to their known answers by {', '.join(solved)}.")
+        yield _ok(SENTINEL, f"Planted problems were solved to their known answers by {', '.join(solved)}.")
 
 
 def unsolved(items: Sequence[PreflightItem]) -> dict[str, str]:
