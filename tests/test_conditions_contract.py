@@ -6,8 +6,11 @@ To add a condition: write it, and add its row to ``ROWS``.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -74,6 +77,16 @@ def chest() -> Batch:
     rows, columns = torch.linspace(-1, 1, 64)[:, None], torch.linspace(-1, 1, 64)
     left, right = (((rows + 0.2) / 0.6) ** 8 + ((columns - side) / 0.28) ** 8 < 1 for side in (-0.55, 0.55))
     return replace(radiograph(), anatomy=(left | right).expand(CASES, 1, -1, -1).clone())
+
+
+_FOLDER = TemporaryDirectory()
+
+
+def bank() -> str:
+    """A file with lateral radiographs."""
+    path = Path(_FOLDER.name) / "laterals.npz"
+    np.savez(path, images=np.tile(np.linspace(0, 1, 20), (3, 30, 1)))
+    return str(path)
 
 
 def two_scanners() -> Batch:
@@ -273,6 +286,7 @@ ROWS = (
     Row(id="shift.xr.projection-ap", batch=chest, options={"levels": [1.06, 1.15]}),
     Row(id="shift.xr.patient-rotation", batch=radiograph, options={"levels": [0.1, 0.3]}),
     Row(id="shift.xr.inspiration", batch=chest, options={"levels": [0.94, 0.8]}),
+    Row(id="shift.xr.view-error", batch=radiograph, options={"bank": bank()}),
     Row(id="shift.xr.dose", batch=radiograph, options={"levels": [0.5, 0.25]}),
     Row(id="shortcut.masked-anatomy", batch=display, options={"donors": 3}),
 )

@@ -2,7 +2,10 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,7 +14,10 @@ from robustbench_rad.errors import DataError, ImageError
 from robustbench_rad.registry import catalogue, entry
 
 IDS = [id for id in catalogue() if id.startswith("shift.xr.")]
-OPTIONS = {}
+FOLDER = TemporaryDirectory()
+BANK = Path(FOLDER.name) / "laterals.npz"
+np.savez(BANK, images=np.tile(np.linspace(0, 1, 20), (3, 30, 1)) * np.array([0.6, 0.8, 1.0])[:, None, None])
+OPTIONS = {"shift.xr.view-error": {"bank": str(BANK)}}
 
 
 def shift(id, **options):
