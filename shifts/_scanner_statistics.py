@@ -17,6 +17,7 @@ from torch.nn import functional
 from robustbench_rad.conditions import Unit
 from robustbench_rad.noise import noise_sd
 from robustbench_rad.shifts._inputs import in_plane_spacing_mm
+from robustbench_rad.shifts._scanner_names import by_count
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -213,12 +214,3 @@ def from_state(state: Mapping[str, Tensor]) -> Iterator[Scanner]:
             grey_levels=state["grey_levels"][row],
             noise_sd=float(state["noise_sd"][row]),
         )
-
-
-def by_count(counts: Mapping[str, int]) -> list[str]:
-    """Names of scanners, commonest first, equal ones by name; cases without a name are of no scanner.
-
-    >>> by_count({"B": 3, "A": 3, "C": 9, "": 20})
-    ['C', 'A', 'B']
-    """
-    return sorted((name for name in counts if name), key=lambda name: (-counts[name], name))

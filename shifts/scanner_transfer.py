@@ -8,7 +8,7 @@ dependence on the scanner the rendering explains.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
@@ -20,6 +20,7 @@ from robustbench_rad.errors import PlanError, suggestion
 from robustbench_rad.registry import register
 from robustbench_rad.shifts._inputs import require_hounsfield, require_physical, require_signal_range
 from robustbench_rad.shifts._levels import require_positive
+from robustbench_rad.shifts._scanner_names import IN_ORDER, USUAL_COLUMN, scanner_column
 from robustbench_rad.shifts._scanner_rendering import Transfer, spectrum_distance_db
 from robustbench_rad.shifts._scanner_statistics import (
     Scanner,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from robustbench_rad.conditions import Batch, ModelQuery, State
     from robustbench_rad.plan import Plan
 
-USUAL_COLUMN = "scanner"
 _PADDING_HU, _AIR_HU = -1024.0, -1000.0
 MEASURED = (
     "spectrum_distance_before_db",
@@ -52,16 +52,6 @@ MEASURED = (
 )
 
 
-def scanner_column(column: str, roles: Mapping[str, str]) -> str:
-    """The metadata column that names the scanner: the one asked for, else the first that is declared as a nuisance.
-
-    >>> scanner_column("scanner", {"view": "risk_factor", "device": "nuisance"})
-    'device'
-    """
-    nuisances = [name for name, role in roles.items() if role == "nuisance"]
-    return column if column in roles or column != USUAL_COLUMN or not nuisances else nuisances[0]
-
-
 def rank_level(value: float | str) -> Level:
     """Level of the k-th commonest scanner.
 
@@ -71,7 +61,7 @@ def rank_level(value: float | str) -> Level:
     rank = float(value)
     if rank != int(rank) or not 1 <= rank <= 50:
         raise ValueError(f"expected a rank from 1 to 50, or names by the option scanners, got {value}")
-    return Level(name=str(int(rank)), value=rank, unit="in order of cases")
+    return Level(name=str(int(rank)), value=rank, unit=IN_ORDER)
 
 
 @register(

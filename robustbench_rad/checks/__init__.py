@@ -161,6 +161,13 @@ _OWN: dict[str, CheckDefaults] = {
         critical_harm=0.20,
         condition=False,
     ),
+    # Rendered images hold what the patients of a scanner have in common too, so their loss is no matter for a tolerance.
+    "shift.scanner.transfer": CheckDefaults(
+        domain=Domain.ACQUISITION_SHIFT,
+        judge="robustbench_rad.checks.scanner_transfer",
+        summary="How much of telling the scanner goes when images are rendered as of another one; shown, not judged.",
+        informational=True,
+    ),
     # δ as for a shift: another group of patients is no better reason to lose performance than another scanner. Δ likewise.
     "subgroup.performance": CheckDefaults(
         domain=Domain.SUBGROUP,
