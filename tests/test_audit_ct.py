@@ -11,6 +11,7 @@ from robustbench_rad.plan import read_plan
 from robustbench_rad.reports.writer import write_reports
 from robustbench_rad.result import Verdict
 
+DID = "What the shift did"
 SIDE = 128
 NAMES = (b"Doe^Jane", b"MRN-4711", b"19610203", b"General Hospital")
 PLAN = """
@@ -160,11 +161,11 @@ def test_slices_are_audited_in_hu(ct):
     assert {"shift.ct.dose", "shift.ct.kernel"} <= checks
     assert "shift.xr.dose" not in checks  # has no meaning for CT: no part of the effective profile
     assert result.findings[0].auroc.estimate > 0.95
-    (dose,) = [table for table in result.tables if table.check == "shift.ct.dose"]
+    (dose,) = [table for table in result.tables if (table.check, table.title) == ("shift.ct.dose", DID)]
     noise = [row[dose.columns.index("median noise sd hu")] for row in dose.rows]
     assert 0 < noise[0] < noise[1]
     assert [row[1] for row in dose.rows] == [24, 24]
-    (kernel,) = [table for table in result.tables if table.check == "shift.ct.kernel"]
+    (kernel,) = [table for table in result.tables if (table.check, table.title) == ("shift.ct.kernel", DID)]
     f50 = [row[kernel.columns.index("median f50 per mm")] for row in kernel.rows]
     assert f50[0] < f50[1]
 
@@ -172,7 +173,7 @@ def test_slices_are_audited_in_hu(ct):
 @pytest.mark.parametrize("source", ["dicom", "manifest"])
 def test_the_kernel_is_read_from_the_header_without_being_declared(ct, source):
     """A lung kernel taken for a soft one would be sharpened far beyond what any scanner makes."""
-    tables = {table.check: table for table in ct(kernel="B60f", source=source).tables}
+    tables = {table.check: table for table in ct(kernel="B60f", source=source).tables if table.title == DID}
     for check in ("shift.ct.dose", "shift.ct.kernel"):
         table = tables[check]
         assumed = table.columns.index("median source kernel assumed")
@@ -183,7 +184,7 @@ def test_the_kernel_is_read_from_the_header_without_being_declared(ct, source):
 
 
 def test_a_kernel_nobody_knows_is_said_to_be_assumed(ct):
-    (kernel,) = [table for table in ct(kernel="XYZ").tables if table.check == "shift.ct.kernel"]
+    (kernel,) = [table for table in ct(kernel="XYZ").tables if (table.check, table.title) == ("shift.ct.kernel", DID)]
     assert [row[kernel.columns.index("median source kernel assumed")] for row in kernel.rows] == [1, 1]
 
 
