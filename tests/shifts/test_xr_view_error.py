@@ -49,7 +49,7 @@ def test_the_bank_is_found_beside_the_plan_and_is_part_of_the_run(bank, batch, r
     assert run(shift, batch)[0][0].applicable is None
     np.savez(bank, images=np.zeros((1, 2, 2), np.uint8))
     assert XrViewError(bank="laterals.npz").bound(plan).reads_sha256 != before
-    with pytest.raises(PlanError, match="bank: no such file: other.npz"):
+    with pytest.raises(PlanError, match=r"bank: no such file: other\.npz"):
         XrViewError(bank="other.npz").bound(plan)
 
 
@@ -75,7 +75,7 @@ def test_bad_banks_are_refused(tmp_path, arrays, message):
 def test_a_file_that_is_no_archive_is_refused(tmp_path):
     path = tmp_path / "bank.npz"
     path.write_text("no archive")
-    with pytest.raises(DataError, match="bank.npz: expected an .npz file"):
+    with pytest.raises(DataError, match=r"bank\.npz: expected an .npz file"):
         read_bank(path)
 
 
