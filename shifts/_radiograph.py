@@ -119,6 +119,8 @@ class RadiographShift(Condition):
 class ExposureShift(RadiographShift):
     """A shift that works on the exposure of the detector.
 
+    Approximate at best for presentation images, which reach the exposure only through a declared display curve.
+
     Attributes:
         display_curve: ``log-linear`` (bright is little exposure) or ``linear`` (detector signal, bright is much).
         decades: Decades of exposure over the full scale of the log-linear curve.

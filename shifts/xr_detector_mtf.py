@@ -41,7 +41,7 @@ def _f50_level(value: float | str) -> Level:
     version=1,
     space="physical",
     domain="acquisition-shift",
-    kind="physical",
+    kind="approximate",
     modalities=("CR", "DX"),
     reference="Samei et al. 1998, 10.1118/1.598165; Saunders and Samei 2003, 10.1118/1.1621870",
     unit="per mm",

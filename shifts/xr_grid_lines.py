@@ -41,7 +41,7 @@ def _modulation_level(value: float | str) -> Level:
     version=1,
     space="physical",
     domain="acquisition-shift",
-    kind="physical",
+    kind="approximate",
     modalities=("CR", "DX"),
     reference="IEC 60627: characteristics of anti-scatter grids",
     unit="% modulation",

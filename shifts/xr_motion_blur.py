@@ -35,7 +35,7 @@ def _path_level(value: float | str) -> Level:
     version=1,
     space="physical",
     domain="acquisition-shift",
-    kind="physical",
+    kind="approximate",
     modalities=("CR", "DX"),
     reference="Barrett and Swindell 1981, Radiological Imaging, ch. 4",
     unit="mm",

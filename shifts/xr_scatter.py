@@ -42,7 +42,7 @@ def _scatter_level(value: float | str) -> Level:
     version=1,
     space="physical",
     domain="acquisition-shift",
-    kind="physical",
+    kind="approximate",
     modalities=("CR", "DX"),
     reference="Niklason et al. 1981, 10.1118/1.595027; Floyd et al. 1994, 10.1097/00004424-199409000-00010",
     unit="scatter fraction",
