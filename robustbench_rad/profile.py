@@ -24,6 +24,7 @@ from robustbench_rad.registry import catalogue
 from robustbench_rad.result import Domain
 
 BUILT_IN = ("quick", "standard", "full")
+SUITES = ("generic-c",)  # built in too, and shown only: they give no score
 Multiplicity = Literal["check", "audit"]
 POLICY_KEYS = frozenset({"tolerance", "critical_harm", "critical"})
 
@@ -149,12 +150,14 @@ def read_profile(name: str, *, base: Path = Path()) -> ProfileFile:
     Raises:
         PlanError: No such profile, or not a valid one.
     """
-    if name in BUILT_IN:
+    if name in (*BUILT_IN, *SUITES):
         text = resources.files("robustbench_rad.profiles").joinpath(f"{name}.toml").read_text("utf-8")
     else:
         path = base / name
         if path.suffix != ".toml" or not path.is_file():
-            raise PlanError(f"profile {name!r}: neither built in nor a file", hint=suggestion(name, BUILT_IN))
+            raise PlanError(
+                f"profile {name!r}: neither built in nor a file", hint=suggestion(name, [*BUILT_IN, *SUITES])
+            )
         text = path.read_text("utf-8")
     return parse_profile(text, name)
 

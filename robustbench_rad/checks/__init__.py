@@ -62,6 +62,13 @@ _LISTED = CheckDefaults(
     summary="What each fault costs in AUROC, sensitivity and specificity; listed, neither judged nor averaged.",
     informational=True,
 )
+# Corruptions of photographs, far stronger than any scanner's: for comparison with published tables.
+_GENERIC = CheckDefaults(
+    domain=Domain.ACQUISITION_SHIFT,
+    judge="robustbench_rad.checks.categorical_shift",
+    summary="What a corruption of photographs costs in AUROC, sensitivity and specificity; listed, never judged.",
+    informational=True,
+)
 _ATTACK = CheckDefaults(
     domain=Domain.ADVERSARIAL,
     judge="robustbench_rad.checks.adversarial",
@@ -203,6 +210,8 @@ def defaults(id: str) -> CheckDefaults:
     known = find(id)
     if known and known.domain == Domain.ACQUISITION_SHIFT and known.kind == "categorical":
         return _LISTED
+    if known and known.id.startswith("shift.generic."):
+        return _GENERIC
     if known and known.domain in (Domain.ACQUISITION_SHIFT, Domain.ADVERSARIAL):
         return _SHIFT if known.domain == Domain.ACQUISITION_SHIFT else _ATTACK
     raise PlanError(f"[checks]: unknown check {id!r}", hint=suggestion(id, [*names(), *_OWN]))
