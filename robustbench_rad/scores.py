@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from robustbench_rad.errors import RunFolderError
 
 CLEAN = "clean"
+MOST_REASONS = 3  # why a level has no meaning for some cases; more would hide the first
 Floats = NDArray[np.float32]
 
 
@@ -171,13 +172,15 @@ class ScoreTable:
             for position, quantity in enumerate(part.quantities):
                 _slot(quantities, quantity, len(order))[index] = part.values[:, position]
         full = frozenset(pair for part in parts for pair in part.full_search)
-        reasons = {(condition, level): why for part in parts for condition, level, why in part.reasons}
+        why: dict[tuple[str, str], set[str]] = {}
+        for condition, level, reason in (item for part in parts for item in part.reasons):
+            why.setdefault((condition, level), set()).add(reason)
         return cls(
             cases=tuple(order),
             columns=columns,
             quantities=quantities,
             full_search=full,
-            reasons=reasons,
+            reasons={key: _listed(sorted(said)) for key, said in why.items()},
             attributes=frozenset(item for part in parts for item in part.attributes),
         )
 
@@ -201,6 +204,16 @@ class ScoreTable:
         """Values of one quantity in case order; NaN everywhere when it was never measured."""
         key = Quantity(condition=condition, name=name, level=level, finding=finding)
         return self.quantities.get(key, np.full(len(self.cases), np.nan, np.float32))
+
+
+def _listed(reasons: Sequence[str]) -> str:
+    """Reasons of all chunks in one line.
+
+    >>> _listed(["no mask"]), _listed(["a", "b", "c", "d", "e"])
+    ('no mask', 'a; b; c; and 2 more reasons')
+    """
+    more = [f"and {len(reasons) - MOST_REASONS} more reasons"] * (len(reasons) > MOST_REASONS)
+    return "; ".join([*reasons[:MOST_REASONS], *more])
 
 
 def _slot(table: dict[Any, Floats], key: Column | Quantity, length: int) -> Floats:

@@ -78,6 +78,15 @@ def test_what_headers_would_say_is_joined_over_chunks():
     assert table.header("shift.xr.dose", "0.25") == {}
 
 
+def test_reasons_of_all_chunks_are_kept_whatever_their_order():
+    parts = [
+        dataclasses.replace(chunk(cases=cases), reasons=(("attack.fgsm", "1/255", why),))
+        for cases, why in ((("a", "b"), "too small"), (("c", "d"), "no mask"), (("e", "f"), "too small"))
+    ]
+    for order in (parts, parts[::-1]):
+        assert ScoreTable.join(order, list("abcdef")).reasons == {("attack.fgsm", "1/255"): "no mask; too small"}
+
+
 def test_joined_chunks_are_in_the_order_of_the_case_table():
     second = dataclasses.replace(chunk(cases=("c", "d"), value=3.0), full_search=())
     table = ScoreTable.join([second, chunk()], ["a", "b", "c", "d", "e"])

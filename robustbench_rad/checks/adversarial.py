@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from robustbench_rad.checks import adversarial_honesty as honesty
 from robustbench_rad.checks.adversarial_evidence import Cases
-from robustbench_rad.checks.adversarial_tables import attacked_tables
+from robustbench_rad.checks.adversarial_tables import attacked_tables, no_margin
 from robustbench_rad.checks.comparisons import Comparison, judge_jointly
 from robustbench_rad.checks.context import CheckOutcome, Floats, JudgeContext
 from robustbench_rad.checks.metrics import METRICS, curve
@@ -61,7 +61,7 @@ def _flip_rate(
         raise StatisticsError("no correct call that could be flipped")
     missing = int((attackable & ~np.isfinite(attacked)).sum())
     if missing:
-        raise StatisticsError(f"the attack gave no margin for {missing} case(s)")
+        raise StatisticsError(no_margin(context, condition, level, missing))
     noise = Cases(context=context, finding=finding).noise  # within it a margin has no side: a tie is no flip
     flipped = (attacked < 0 if side == HIDE else attacked >= 0) & ~((np.abs(attacked) <= noise) & (noise > 0))
     return proportion(flipped, attackable, context.patients, context.n_patients, confidence=confidence)

@@ -43,8 +43,14 @@ def attacked_margins(context: JudgeContext, condition: str, level: Level, findin
         raise StatisticsError("no case with a known label")
     missing = int((known & ~np.isfinite(margins)).sum())
     if missing:
-        raise StatisticsError(f"the attack gave no margin for {missing} case(s)")
+        raise StatisticsError(no_margin(context, condition, level.name, missing))
     return np.where(known, margins, np.nan)
+
+
+def no_margin(context: JudgeContext, condition: str, level: str, cases: int) -> str:
+    """What is said where an attack gave no margin: for how many cases, and why, where it said so."""
+    why = context.scores.reasons.get((condition, level), "")
+    return f"the attack gave no margin for {cases} case(s){': ' * bool(why)}{why}"
 
 
 def robust_metric(context: JudgeContext, condition: str, level: Level, finding: str, name: str) -> Estimate:

@@ -85,12 +85,11 @@ def test_a_flip_counts_in_stored_space_only_where_the_file_can_hold_it(lab, benc
         assert variant.applicable.tolist() == list(held)
         assert variant.margins[~variant.applicable].isnan().all()
         assert "no flip can be said to survive it" in variant.reason
-        assert "16 of 64 case(s)" in variant.reason
     shown = replace(stored, space=Space.DISPLAY, on_grid=())
     assert all(variant.applicable.all() for variant in attack.apply(shown, lab.SpyQuery(classifier), None).variants)
 
 
-def test_every_reason_that_keeps_a_case_out_is_said_with_its_count(lab, bench):
+def test_every_reason_that_keeps_a_case_out_is_said(lab, bench):
     classifier, batch = bench
     anatomy = torch.ones_like(batch.images, dtype=torch.bool)
     anatomy[:5] = False
@@ -99,10 +98,7 @@ def test_every_reason_that_keeps_a_case_out_is_said_with_its_count(lab, bench):
     attack = PgdLinf(levels=ladder("0.4/255", "2/255"), steps=2, random_starts=0, mask="anatomy")
     small, large = attack.apply(stored, lab.SpyQuery(classifier), None).variants
     assert not small.applicable.any()
-    assert [part.rpartition(": ")[2] for part in small.reason.split("; ")[-3:]] == [
-        "3 of 64 case(s)",
-        "2 of 64 case(s)",
-        "59 of 64 case(s)",
-    ]
+    said = ("survive it", "no anatomy mask is declared", "less than one grey level of 8")
+    assert all(reason in small.reason for reason in said)
     assert large.applicable.sum() == 59
-    assert "grey level of 8" not in large.reason
+    assert [reason in large.reason for reason in said] == [True, True, False]
