@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,7 +22,7 @@ def percentile(images: Tensor, share: float, where: Tensor) -> Tensor:
     """
     found = []
     for image, mask in zip(images.detach(), where, strict=True):
-        values = image[mask].sort().values
-        place = min(max(int(-(-share * len(values) // 1)) - 1, 0), len(values) - 1) if len(values) else 0
-        found.append(values[place] if len(values) else torch.full((), torch.nan, device=images.device))
+        values = image[mask]
+        place = min(max(math.ceil(share * len(values)), 1), len(values))
+        found.append(values.kthvalue(place).values if place else torch.full((), torch.nan, device=images.device))
     return torch.stack(found)

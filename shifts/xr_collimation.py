@@ -86,9 +86,11 @@ class XrCollimation(RadiographShift):
         """Draw the turn of every field."""
         turns = torch.deg2rad((2.0 * self.uniform(batch, 1, "turn")[:, 0] - 1.0) * self.largest_turn_deg)
 
+        whole = _display_range(batch.images, torch.ones_like(batch.images, dtype=torch.bool))
+
         def render(level: Level) -> Altered:
             opening = open_field(batch.images, turns, level.value / 100.0, self.penumbra)
-            inside = _stretched(batch.images, opening > 0.5) if self.rescale else batch.images
+            inside = _stretched(batch.images, opening > 0.5, whole) if self.rescale else batch.images
             images = self.shutter_value + opening * (inside - self.shutter_value)
             return Altered(
                 images=images,
@@ -119,14 +121,17 @@ def open_field(images: Tensor, turns_rad: Tensor, border: float, penumbra: float
     return (0.5 + inward / max(1.0, penumbra * min(height, width))).clamp(0.0, 1.0)
 
 
-def _stretched(signal: Tensor, inside: Tensor) -> Tensor:
+def _display_range(signal: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+    """Percentiles ``(N,)`` that automatic windowing goes by; saturated pixels do not count."""
+    known = exposed(signal) & where
+    return percentile(signal, _LOW, known), percentile(signal, _HIGH, known)
+
+
+def _stretched(signal: Tensor, inside: Tensor, whole: tuple[Tensor, Tensor]) -> Tensor:
     """Give the percentiles of the open field the places of those of the whole; saturated pixels stay as they are."""
-    known = exposed(signal)
-    (low, high), (new_low, new_high) = (
-        [percentile(signal, share, where) for share in (_LOW, _HIGH)] for where in (known, known & inside)
-    )
+    (low, high), (new_low, new_high) = whole, _display_range(signal, inside)
     usable = new_high - new_low >= _LEAST_RANGE  # False for NaN
     gain = torch.where(usable, (high - low) / (new_high - new_low), 1.0)
     offset = torch.where(usable, low - gain * new_low, 0.0)
     stretched = (per_case(gain, signal) * signal + per_case(offset, signal)).clamp(0.0, 1.0)
-    return torch.where(known, stretched, signal)
+    return torch.where(exposed(signal), stretched, signal)
