@@ -49,7 +49,7 @@ class MrTeTr(MrShift):
     """A longer or shorter echo or repetition time, in brain images.
 
     Approximate: three brightnesses stand for fluid, grey and white matter; T1 of the field strength, T2 independent of it. A
-    case without three brightnesses is not applicable. Measurements per level: ``requested_factor``, ``contrast_ratio``
+    case without three brightnesses is not applicable. Measurements per level: ``time_factor_requested``, ``contrast_ratio``
     (brightest over middle tissue, after over before), ``contrast_inverted`` (1 where tissues would change their order; the
     image stops at equal brightness) and ``timing_assumed`` (1 where the header does not give field, TR and TE).
 
@@ -91,7 +91,7 @@ class MrTeTr(MrShift):
             return Change(
                 images=images,
                 measured={
-                    "requested_factor": torch.full_like(assumed, factor),
+                    "time_factor_requested": torch.full_like(assumed, factor),
                     **contrast,
                     "timing_assumed": assumed,
                 },

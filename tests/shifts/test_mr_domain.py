@@ -9,6 +9,10 @@ import torch
 from robustbench_rad.conditions import Space, Unit
 from robustbench_rad.errors import DataError, ImageError
 from robustbench_rad.registry import catalogue
+from robustbench_rad.shifts._displacement import displaced
+from robustbench_rad.shifts.mr_ghosting import with_ghosts
+from robustbench_rad.shifts.mr_gibbs import truncated
+from robustbench_rad.shifts.mr_wraparound import folded
 
 SHIFTS = [entry.load() for id, entry in catalogue().items() if id.startswith("shift.mr.")]
 
@@ -85,3 +89,22 @@ def test_scored_images_other_units_and_nan_are_refused_by_name(physical_batch, s
     broken[1, 0, 3, 3] = math.nan
     with pytest.raises(ImageError, match=r"finite pixels.*: case-1$"):
         shift.apply(physical_batch(broken, unit=Unit.MAGNITUDE), None, None)
+
+
+def _bump(size=16):
+    axis = torch.linspace(-1, 1, size, dtype=torch.float64)
+    return (1.0 + torch.exp(-3 * (axis[:, None] ** 2 + (axis - 0.2) ** 2)))[None].requires_grad_()
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda image: truncated(image, -2, 5),
+        lambda image: with_ghosts(image, -1, torch.tensor(0.3, dtype=torch.float64), ratio=0.2, period=4),
+        lambda image: folded(image, -2, 3, 10),
+        lambda image: displaced(image, 0.6 * torch.sin(torch.arange(16.0, dtype=torch.float64)).expand(1, 16, 16), -1),
+    ],
+    ids=["gibbs", "ghosting", "wraparound", "displacement"],
+)
+def test_gradients_are_those_of_finite_differences(alter):
+    assert torch.autograd.gradcheck(alter, (_bump(),), eps=1e-5, atol=1e-4)
