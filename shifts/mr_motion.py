@@ -95,8 +95,11 @@ class MrMotion(MrShift):
             images, rows = [], []
             for image, pixel, axis, (moments, steps) in cases:
                 lines = line_numbers(image.shape[axis], torch.device("cpu"))
-                segment = segments(acquisition_times(lines, self.order), lines, moments, events)
-                poses = scaled_poses(steps[: events + 1], segment, lines, rms_mm, rms_mm * self.degrees_per_mm)
+                when = event_times(acquisition_times(lines, self.order), lines, moments[:events])
+                segment = (acquisition_times(lines, self.order)[:, None] >= when).sum(1)
+                poses = scaled_poses(
+                    steps[:events][when.argsort()], segment, lines, rms_mm, rms_mm * self.degrees_per_mm
+                )
                 images.append(with_poses(image, pixel, axis, segment, poses))
                 rows.append(self._about(image, axis, poses[segment]))
             values = torch.stack(rows).to(batch.device)
@@ -121,7 +124,7 @@ class MrMotion(MrShift):
     def _draw(self, seed: int) -> tuple[Tensor, Tensor]:
         generator = seeds.generator("cpu", seed, self.id, self.version, "poses")
         moments = torch.rand(MOST_EVENTS, generator=generator)
-        return moments, torch.randn(MOST_EVENTS + 1, 3, generator=generator)
+        return moments, torch.randn(MOST_EVENTS, 3, generator=generator)
 
     @staticmethod
     def _about(image: Tensor, axis: int, poses: Tensor) -> Tensor:
@@ -154,28 +157,27 @@ def acquisition_times(lines: Tensor, order: str) -> Tensor:
     return key.argsort().argsort() / count
 
 
-def segments(times: Tensor, lines: Tensor, moments: Tensor, events: int) -> Tensor:
-    """Number of the pose of every line; no movement happens near the moment of the centre of k-space.
+def event_times(times: Tensor, lines: Tensor, moments: Tensor) -> Tensor:
+    """When each movement happens, ``(events,)``: none near the moment of the centre of k-space, or at the very ends.
 
     Args:
         times: When each line is acquired.
         lines: Their numbers.
-        moments: Draws in [0, 1), one for each event.
-        events: How many of them happen, one in each equal part of the scan.
+        moments: Draws in [0, 1), one for each movement; a level with more of them has those of the others too.
     """
     centre = times[lines == 0]
-    when = (torch.arange(events) + 0.1 + 0.8 * moments[:events]) / events
+    when = 0.05 + 0.9 * moments
     side = torch.where(when < centre, -1.0, 1.0)
-    when = torch.where((when - centre).abs() < _QUIET, centre + side * _QUIET, when)
-    return (times[:, None] >= when).sum(1)
+    return torch.where((when - centre).abs() < _QUIET, centre + side * _QUIET, when)
 
 
 def scaled_poses(steps: Tensor, segment: Tensor, lines: Tensor, rms_mm: float, rms_degrees: float) -> Tensor:
-    """Poses ``(segments, 3)``: row and column displacement in mm, rotation in degrees.
+    """Poses ``(events + 1, 3)``: row and column displacement in mm, rotation in degrees.
 
-    A random walk, relative to the pose of the centre of k-space, scaled to the root mean square over the lines.
+    A random walk of the steps ``(events, 3)``, relative to the pose of the centre of k-space, scaled to the root mean square
+    over the lines.
     """
-    walk = steps.cumsum(0)
+    walk = torch.cat([steps.new_zeros(1, 3), steps]).cumsum(0)
     walk = walk - walk[segment[lines == 0]]
     squares = walk[segment].square().mean(0)
     shift, turn = (squares[0] + squares[1]).sqrt(), squares[2].sqrt()
