@@ -48,13 +48,13 @@ class FabLinf(MinimalAttack, LinfAttack):
     Attributes:
         steps: Planes scored.
 
-    >>> FabLinf.from_options({"epsilon": "4/255", "steps": 50}).passes(findings=1)
-    160.0
+    >>> FabLinf.from_options({"epsilon": "4/255", "steps": 100}).passes(findings=1)
+    310.0
     """
 
     flips_linear: ClassVar[float] = 1.0
 
-    steps: int = 50
+    steps: int = 100
 
     def __post_init__(self) -> None:
         """Refuse a search that cannot be made."""

@@ -51,15 +51,15 @@ class MinimalNorm(MinimalAttack):
             default levels are then 1, 5, 20 and 100 pixels).
         steps: Planes scored.
 
-    >>> MinimalNorm.from_options({"epsilon": "4/255", "steps": 50}).passes(findings=1)
-    154.0
+    >>> MinimalNorm.from_options({"epsilon": "4/255", "steps": 100}).passes(findings=1)
+    304.0
     """
 
     flips_linear: ClassVar[float] = 1.0
 
     norm: str = "linf"
     levels: tuple[Level, ...] = LADDER
-    steps: int = 50
+    steps: int = 100
 
     def __post_init__(self) -> None:
         """Refuse a norm that is not known; put its unit to the levels."""
