@@ -15,6 +15,7 @@ from robustbench_rad import __version__
 from robustbench_rad.cli_check_table import check_table
 from robustbench_rad.cli_json import JsonErrorsGroup
 from robustbench_rad.cli_measure import measure
+from robustbench_rad.cli_medmnist_c import medmnist_c
 from robustbench_rad.cli_power import power
 from robustbench_rad.cli_profile import profile_app
 from robustbench_rad.cli_sheet import sheet
@@ -304,6 +305,7 @@ def init(
 app.add_typer(profile_app, name="profile")
 app.command("check-table")(check_table)
 app.command("measure")(measure)
+app.command("medmnist-c")(medmnist_c)
 app.command("power")(power)
 app.command("sheet")(sheet)
 

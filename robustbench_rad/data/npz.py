@@ -60,7 +60,7 @@ class NpzReader:
 
 @lru_cache(maxsize=4)
 def _planes(path: Path, key: str, volumes: bool) -> npt.NDArray[Any]:
-    images = _array(path, key)
+    images = read_array(path, key)
     dimensions = 4 if volumes else 3
     if images.ndim == dimensions + 1 and images.shape[-1] == 1:
         images = images[..., 0]
@@ -73,7 +73,7 @@ def _planes(path: Path, key: str, volumes: bool) -> npt.NDArray[Any]:
     return images
 
 
-def _array(path: Path, key: str) -> npt.NDArray[Any]:
+def read_array(path: Path, key: str) -> npt.NDArray[Any]:
     """Load one array.
 
     Raises:
@@ -110,7 +110,7 @@ def read_npz(plan: Plan, *, volumes: bool) -> tuple[CaseRecord, ...]:
         DataError: An array is missing or of the wrong shape, or a label is none.
     """
     path, split = plan.path(plan.data.manifest or ""), plan.data.split
-    labels = _labels(_array(path, f"{split}_labels"), plan, f"{path}: {split}_labels")
+    labels = _labels(read_array(path, f"{split}_labels"), plan, f"{path}: {split}_labels")
     images = _planes(path, f"{split}_images", volumes)
     count = len(images)
     if count != len(labels) or count == 0:
@@ -154,7 +154,7 @@ def _patients(path: Path, split: str, case_ids: list[str]) -> list[str]:
         names = archive.files
     if f"{split}_patients" not in names:
         return case_ids
-    patients = [str(value) for value in _array(path, f"{split}_patients").reshape(-1)]
+    patients = [str(value) for value in read_array(path, f"{split}_patients").reshape(-1)]
     if len(patients) != len(case_ids):
         raise DataError(f"{path}: {split}_patients: expected {len(case_ids)} entries, got {len(patients)}")
     return patients
