@@ -41,8 +41,8 @@ def pixel_aspect(batch: Batch) -> Tensor:
 def rotation(radians: Tensor, aspect: Tensor) -> Tensor:
     """Matrices ``(N, 2, 2)`` that read an image turned counter-clockwise, as one sees it, by ``radians`` ``(N,)``.
 
-    >>> rotation(torch.tensor([0.0]), torch.tensor([2.0]))[0].tolist()
-    [[1.0, 0.0], [0.0, 1.0]]
+    >>> rotation(torch.tensor([torch.pi / 2]), torch.tensor([2.0])).round(decimals=2)[0].abs().tolist()
+    [[0.0, 0.5], [2.0, 0.0]]
     """
     cosine, sine = radians.cos(), radians.sin()
     return torch.stack([torch.stack([cosine, sine / aspect], 1), torch.stack([-sine * aspect, cosine], 1)], 1)

@@ -144,7 +144,11 @@ class Scan:
         per_px = (self.water_per_mm * self.spacing_mm)[:, None, None]
         hu = torch.where(self.slices_hu < _PADDING_BELOW_HU, AIR_HU, self.slices_hu)
         attenuation = (per_px * (1.0 + hu / 1000.0)).clamp_min(0.0)
-        return line_integrals(functional.pad(attenuation, self._padding()), self.geometry)
+        return self.projected(attenuation)
+
+    def projected(self, per_px: Tensor) -> Tensor:
+        """Line integrals ``(S, views, channels)`` of images ``(S, H, W)`` given per pixel length, nothing around them."""
+        return line_integrals(functional.pad(per_px, self._padding()), self.geometry)
 
     def reconstruct(self, noise: Tensor, apodisation: Tensor | None = None) -> Tensor:
         """Reconstruct log-domain noise with the source's kernel, or another apodisation ``(S, F)``.
