@@ -31,18 +31,15 @@ CHAIN: Mapping[str, tuple[str, ...]] = {
         "shift.xr.inspiration",
         "shift.xr.metal-hardware",
         "shift.xr.device-overlay",
-        "shift.mg.compression",
     ),
     "position": (
         "shift.geometry.rotate",
         "shift.geometry.translate",
         "shift.geometry.scale",
         "shift.geometry.flip",
-        "shift.geometry.flip-lr",
-        "shift.geometry.flip-ud",
-        "shift.geometry.flip-z",
         "shift.xr.projection-ap",
         "shift.xr.patient-rotation",
+        "shift.xr.view-error",
         "shift.xr.field-of-view",
         "shift.xr.motion-blur",
         "shift.mr.motion",
@@ -66,9 +63,10 @@ CHAIN: Mapping[str, tuple[str, ...]] = {
         "shift.mg.detector-mtf",
         "shift.xr.saturation",
         "shift.ct.dose",
+        "shift.ct.dose-image",
         "shift.us.speckle",
         "shift.us.shadow",
-        "shift.us.gain-tgc",
+        "shift.us.gain",
         "shift.mr.b0-distortion",
         "shift.mr.chemical-shift",
         "shift.mr.ghosting",
@@ -88,6 +86,7 @@ CHAIN: Mapping[str, tuple[str, ...]] = {
         "shift.ct.kernel",
         "shift.ct.recon-algorithm",
         "shift.ct.hu-calibration",
+        "shift.ct.truncation",
         "shift.ct.fov",
     ),
     "console": (
@@ -120,12 +119,14 @@ class Step:
         level: Its level, as a plan gives it; for the record alone where ``level_of`` is given.
         options: Its other options.
         level_of: Chooses the level of each case.
+        volumes_only: Whether single slices are left as they are, and counted as left out.
     """
 
     shift: str
     level: float | str
     options: Mapping[str, Any] = field(default_factory=dict)
     level_of: LevelOf | None = None
+    volumes_only: bool = False
 
     def made(self, level: float | str) -> Condition:
         """The member at one level."""
@@ -262,6 +263,9 @@ def composed(batch: Batch, steps: Sequence[Step], level: Level, measurements: li
 
 def _applied(batch: Batch, step: Step) -> tuple[Batch, Tensor, str, dict[str, Tensor]]:
     """The batch after one member, the cases it has meaning for, why not for others, and what it measured."""
+    if step.volumes_only and batch.images.ndim < 5:
+        nowhere = torch.zeros(len(batch), dtype=torch.bool, device=batch.device)
+        return batch, nowhere, "a single slice has no thickness to change", {}
     if step.level_of is None:
         return _at_one_level(batch, step, step.level)
     levels = list(step.level_of(batch))

@@ -134,6 +134,8 @@ def ct_steps(scanner: CtScanner) -> list[Step]:
             "shift.ct.recon-algorithm": scanner.residual_percent,
         }
     )
+    if scanner.slice_thickness_mm is not None:
+        steps.append(Step(shift="shift.ct.slice-thickness", level=scanner.slice_thickness_mm, volumes_only=True))
     if scanner.kernel_f50_per_mm is not None:
         chosen = partial(kernel_factors, f50_per_mm=scanner.kernel_f50_per_mm)
         steps.append(Step(shift="shift.ct.kernel", level=1.0, level_of=chosen))

@@ -161,3 +161,16 @@ def test_named_radiographic_systems_report_each_parameter_of_the_table(radiograp
 def test_the_same_scanner_twice_is_the_same_image(radiographs, run):
     first, second = (_images(NamedXrScanner(), radiographs, run) for _ in range(2))
     assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+def test_thickness_changes_volumes_and_leaves_single_slices(slices, physical_batch, run):
+    flat, measured = run(NamedCtScanner(), slices)
+    assert (measured["ct.slice-thickness left_out", "vendor D"] == 1).all()
+    assert "single slice" in flat[3].reason
+    volumes = slices.images[:, :, None].repeat(1, 1, 12, 1, 1) + 5 * _noise((2, 1, 12, 96, 96), seed=3)
+    attributes = tuple({"SliceThickness": "1", "ConvolutionKernel": "B30f"} for _ in range(2))
+    batch = physical_batch(volumes, unit=Unit.HU, spacing_mm=(1.0, 0.8, 0.8), attributes=attributes)
+    level = (NamedCtScanner.level("vendor D"),)
+    (thick,), measured = run(NamedCtScanner(levels=level), batch)
+    assert (measured["ct.slice-thickness left_out", "vendor D"] == 0).all()
+    assert thick.changed_attributes(2)[0]["SliceThickness"] == "5"
