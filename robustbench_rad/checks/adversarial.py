@@ -129,8 +129,17 @@ def _tables(context: JudgeContext, check: CheckSpec) -> list[Table]:
                 *(f"found by {member}" for member in members),
             ],
             rows=rows,
+            note=_said(context, check),
         )
     ]
+
+
+def _said(context: JudgeContext, check: CheckSpec) -> str:
+    """What the attack has to say of its levels: a unit it had to suppose, cases it could not attack."""
+    levels = context.levels.get(check.id, ())
+    reasons = dict.fromkeys(context.scores.reasons.get((check.id, level.name), "") for level in levels)
+    said = "; ".join(filter(None, reasons))
+    return f"{said[:1].upper()}{said[1:]}." if said else ""
 
 
 def _members(context: JudgeContext, condition: str) -> tuple[str, list[str]]:

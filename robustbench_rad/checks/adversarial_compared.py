@@ -62,10 +62,14 @@ def black_beats_white(cases: Cases) -> Found:
     worst, said = State.NOT_MEASURED, ""
     for weak in black:
         for small in context.levels[weak]:
-            allowed = [(strong, large) for strong, large, _, other in pairs(context, white, [weak]) if other == small]
+            allowed: dict[str, Level] = {}
+            for strong, large, _, other in pairs(context, white, [weak]):
+                # The least that contains the other: what survives the end of a ladder that breaks all is nobody.
+                if other == small and (strong not in allowed or large.value < allowed[strong].value):
+                    allowed[strong] = large
             if not allowed:
                 continue
-            survived = np.logical_and.reduce([cases.survived(strong, large) for strong, large in allowed])
+            survived = np.logical_and.reduce([cases.survived(strong, large) for strong, large in allowed.items()])
             beaten = int((survived & cases.flipped(weak, small)).sum())
             trips = bool(beaten) and beaten >= BLACK * survived.sum()
             if trips or worst is State.NOT_MEASURED:

@@ -283,6 +283,26 @@ def test_black_beats_white_only_where_it_was_allowed_no_more():
     assert rows(context(without=["attack.square-linf"]))["black beats white"]["state"] == "not measured"
 
 
+def test_a_ladder_that_breaks_all_in_the_end_does_not_hide_what_noise_beats():
+    made = context({("attack.square-linf", "1/255"): flip(2), ("attack.pgd-linf", "2/255"): flip(N)})
+    small = Level(name="1/255", value=1 / 255, unit=RANGE)
+    columns = {**made.scores.columns}
+    columns[Column(condition="attack.square-linf", level="1/255", finding="f")] = flip(2).astype(np.float32)
+    ladders = {**made.levels, "attack.square-linf": (small,)}
+    beaten = rows(replace(made, scores=replace(made.scores, columns=columns), levels=ladders))["black beats white"]
+    assert beaten["state"] == "trips"
+    assert "flips 2 of 400 calls" in beaten["measured"]
+
+
+def test_what_an_attack_says_of_its_levels_stands_under_its_table():
+    made = context()
+    reasons = {("attack.fgsm", "1/255"): "pixel spacing is not known"}
+    told = adversarial.judge(replace(made, scores=replace(made.scores, reasons=reasons)), spec("attack.fgsm")).tables
+    assert [table.note for table in told if table.title.startswith("Flips")] == ["Pixel spacing is not known."]
+    plain = adversarial.judge(made, spec("attack.fgsm")).tables
+    assert [table.note for table in plain if table.title.startswith("Flips")] == [""]
+
+
 def test_single_beats_iterative():
     beaten = context({("attack.fgsm", "1/255"): flip(1), ("attack.fgsm", "2/255"): flip(1)})
     assert rows(beaten)["single beats iterative"]["state"] == "trips"
