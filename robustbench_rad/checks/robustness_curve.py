@@ -33,6 +33,7 @@ Mask = NDArray[np.bool_]
 
 DIRECTIONS = {"hide": "sensitivity", "create": "specificity"}
 QUANTILES = (0.05, 0.5)
+DECIMALS = 6
 AREA = "area under robust {metric} against log epsilon"
 FRAGILE = "{direction}: right calls that flip below the noise of their image"
 
@@ -151,6 +152,8 @@ def area(context: JudgeContext, found: Smallest) -> Estimate:
         raise StatisticsError("an area needs at least two levels")
     with np.errstate(divide="ignore"):
         reached = (np.log(found.epsilon) - np.log(low)) / (np.log(high) - np.log(low))
+    # Radii are kept in float32: without rounding, calls that all flip at the smallest level would seem to vary.
+    reached = np.round(reached, DECIMALS)
     values = np.where(found.known, np.where(found.right, np.clip(reached, 0.0, 1.0), 0.0), np.nan)
     return mean(values, context.patients, context.n_patients, bounds=(0.0, 1.0), confidence=context.confidence)
 

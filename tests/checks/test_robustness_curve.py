@@ -262,3 +262,12 @@ def test_right_calls_that_could_not_be_attacked_are_counted_with_the_reason():
     nobody[key] = np.where(np.arange(N) == 1, -1.0, np.nan).astype(np.float32)
     _, rows = judged(replace(made, scores=replace(made.scores, columns=nobody)))
     assert "no correct call that could be flipped; 200 right call(s)" in rows["hide"]["note"]
+
+
+def test_calls_that_all_flip_at_the_smallest_level_leave_the_area_of_cases_not_seen_open():
+    label = LABEL[:12]
+    smallest = LEVELS[0].value * np.where(np.arange(12) < 6, 1.0, 1.0 + 5e-8)  # as float32 may have it
+    flipped = {(ID, level.name): np.where(label == 1, -1.0, 1.0) for level in LEVELS}
+    _, rows = judged(context(smallest, label=label, columns=flipped, values={("minimal_epsilon", "f"): smallest}))
+    assert rows["hide"]["area"] == 0.0
+    assert rows["hide"]["area upper"] > 0.2
