@@ -21,7 +21,7 @@ from robustbench_rad.seeds import derive_seed, normal
 from robustbench_rad.shifts._ct_kernels import Kernel, transfer
 from robustbench_rad.shifts._slice_profile import shared_lengths
 from robustbench_rad.shifts.ct_gridding import filtered_backprojection, frequencies_per_px
-from robustbench_rad.shifts.ct_projector import ScanGeometry, line_integrals
+from robustbench_rad.shifts.ct_projector import ScanGeometry, coarse_line_integrals, line_integrals, refined
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -103,8 +103,11 @@ class Scan:
 
     def one_by_one(self) -> Iterator[Self]:
         """Single slices: memory stays small, and no number depends on which slices share a batch."""
-        for number in range(len(self.seeds)):
-            yield self.rows(slice(number, number + 1))
+        yield from self._parts
+
+    @cached_property
+    def _parts(self) -> tuple[Self, ...]:
+        return tuple(self.rows(slice(number, number + 1)) for number in range(len(self.seeds)))
 
     def rows(self, rows: slice) -> Self:
         """Some of the slices."""
@@ -141,10 +144,15 @@ class Scan:
 
     def line_integrals(self) -> Tensor:
         """Attenuation along every ray, ``(S, views, channels)``; padding counts as air."""
+        return refined(self._coarse, self.geometry)
+
+    @cached_property
+    def _coarse(self) -> Tensor:
+        """Line integrals before they are interpolated: small enough to be kept, for whoever asks again."""
         per_px = (self.water_per_mm * self.spacing_mm)[:, None, None]
         hu = torch.where(self.slices_hu < _PADDING_BELOW_HU, AIR_HU, self.slices_hu)
         attenuation = (per_px * (1.0 + hu / 1000.0)).clamp_min(0.0)
-        return self.projected(attenuation)
+        return coarse_line_integrals(functional.pad(attenuation, self._padding()), self.geometry)
 
     def projected(self, per_px: Tensor) -> Tensor:
         """Line integrals ``(S, views, channels)`` of images ``(S, H, W)`` given per pixel length, nothing around them."""

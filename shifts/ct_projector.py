@@ -84,13 +84,21 @@ def line_integrals(images: Tensor, geometry: ScanGeometry) -> Tensor:
     Returns:
         ``(B, views, channels)``, dimensionless; computed at a quarter of the resolution and interpolated.
     """
+    return refined(coarse_line_integrals(images, geometry), geometry)
+
+
+def coarse_line_integrals(images: Tensor, geometry: ScanGeometry) -> Tensor:
+    """The same at a quarter of the resolution: ``(B, 1, views / 4, channels / 4)``."""
     batch = images.shape[0]
     coarse = functional.avg_pool2d(images[:, None], COARSENING)
     sums = _operator(geometry, images.device)(coarse.reshape(batch, -1).T.contiguous())
-    shape = (batch, 1, geometry.views // COARSENING, geometry.channels // COARSENING)
-    return functional.interpolate(
-        sums.T.reshape(shape), size=(geometry.views, geometry.channels), mode="bilinear", align_corners=False
-    )[:, 0]
+    return sums.T.reshape(batch, 1, geometry.views // COARSENING, geometry.channels // COARSENING)
+
+
+def refined(coarse: Tensor, geometry: ScanGeometry) -> Tensor:
+    """Interpolate coarse line integrals to every ray, ``(B, views, channels)``."""
+    size = (geometry.views, geometry.channels)
+    return functional.interpolate(coarse, size=size, mode="bilinear", align_corners=False)[:, 0]
 
 
 @lru_cache(maxsize=4)
