@@ -160,7 +160,8 @@ def _flipped(context: JudgeContext, condition: str, level: Level, finding: str) 
 def _counts(context: JudgeContext, condition: str, level: Level, finding: str) -> list[int]:
     label, clean = context.label(finding), context.clean(finding)
     attacked = context.margins(condition, level.name, finding)
-    right_positive, right_negative = (label == 1) & (clean >= 0), (label == 0) & (clean < 0)
+    answered = np.isfinite(attacked)  # the others were not attacked, which is not the same as withstanding
+    right_positive, right_negative = answered & (label == 1) & (clean >= 0), answered & (label == 0) & (clean < 0)
     return [
         int(right_positive.sum()),
         int((right_positive & (attacked < 0)).sum()),

@@ -294,6 +294,15 @@ def test_a_ladder_that_breaks_all_in_the_end_does_not_hide_what_noise_beats():
     assert "flips 2 of 400 calls" in beaten["measured"]
 
 
+def test_calls_that_were_not_attacked_are_not_counted_among_those_that_withstood():
+    silent = np.array(CLEAN, dtype=float)
+    silent[:6] = np.nan
+    made = context({("attack.fgsm", "1/255"): silent})
+    (table,) = [t for t in adversarial.judge(made, spec("attack.fgsm")).tables if t.title.startswith("Flips")]
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    assert [row["true positives"] + row["true negatives"] for row in rows] == [N - 6, N]
+
+
 def test_what_an_attack_says_of_its_levels_stands_under_its_table():
     made = context()
     reasons = {("attack.fgsm", "1/255"): "pixel spacing is not known"}
