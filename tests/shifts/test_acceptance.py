@@ -1,4 +1,4 @@
-"""What every shift of the catalogue keeps at its default levels, whatever its physics; each file beside this has its known answers."""
+"""What every shift of the catalogue keeps at its default levels; each file beside this has the known answers of its physics."""
 
 import io
 import math
