@@ -54,7 +54,8 @@ class XrScatter(ExposureShift, MillimetreShift):
     A level is the scatter fraction of the whole field, scatter over all radiation. Where little primary radiation arrives
     (mediastinum) it is higher than that, in the lungs lower, as in patients; both follow from the image. Measured per
     level: ``scatter_fraction_lung`` and ``scatter_fraction_mediastinum`` at the 75th and 10th percentile of the exposure,
-    and ``contrast_factor`` of small structures in the mean exposure.
+    and ``contrast_factor`` of small structures in the mean exposure. A fraction is NaN where the scatter supposed of the
+    source is more than the place received, which the assumed display curve may make so.
 
     Attributes:
         levels: Scatter fractions of the field.
@@ -132,7 +133,12 @@ def scatter_to_primary(scatter_fraction: float) -> float:
 
 
 def _fraction_at(place: Tensor, before: Tensor, primary: Tensor, scatter: Tensor) -> Tensor:
-    """Scatter fraction ``(N,)``, mean over the pixels whose exposure before was within 5 % of ``place``."""
-    near = ((before / place.clamp_min(1e-12)[:, None, None, None] - 1.0).abs() < 0.05).to(before.dtype)
-    share = scatter / (primary + scatter).clamp_min(1e-12)
-    return ((share * near).sum((1, 2, 3)) / near.sum((1, 2, 3))).detach()
+    """Scatter fraction ``(N,)``, mean over the pixels whose exposure before was within 5 % of ``place``.
+
+    NaN where the scatter supposed of the source is more than most of these pixels received: there is no primary radiation.
+    """
+    near = (before / place.clamp_min(1e-12)[:, None, None, None] - 1.0).abs() < 0.05
+    reached = near & (primary > 0.0)
+    share = torch.where(reached, scatter / (primary + scatter).clamp_min(1e-12), 0.0).sum((1, 2, 3))
+    count = reached.sum((1, 2, 3))
+    return torch.where(2 * count > near.sum((1, 2, 3)), share / count, torch.nan).detach()

@@ -46,13 +46,21 @@ def test_flat_field_has_the_scatter_fraction_of_the_level(physical_batch, run):
 
 def test_little_primary_radiation_has_more_scatter_and_levels_are_monotone(physical_batch, run):
     images = torch.full((1, 1, 64, 64), 0.2)
-    images[..., 24:40] = 0.7  # 0.75 decades less exposure
+    images[..., 24:40] = 0.4  # 0.3 decades less exposure
     variants, measured = run(XrScatter(), physical_batch(images, unit=Unit.SIGNAL, spacing_mm=(6.0, 6.0)))
     contrasts = [(v.images[0, 0, 32, 32] - v.images[0, 0, 32, 4]).item() for v in variants]
-    assert all(first > second > 0 for first, second in zip([0.5, *contrasts], contrasts, strict=False))
+    assert all(first > second > 0 for first, second in zip([0.2, *contrasts], contrasts, strict=False))
     for variant in variants:
         lung, mediastinum = (measured[f"scatter_fraction_{p}", variant.level.name] for p in ("lung", "mediastinum"))
-        assert lung < variant.level.value < mediastinum
+        assert lung < variant.level.value < mediastinum < 1
+
+
+def test_a_place_that_received_less_than_the_supposed_scatter_has_no_scatter_fraction(physical_batch, run):
+    images = torch.full((1, 1, 64, 64), 0.2)
+    images[..., 24:40] = 0.7  # a sixth of the exposure
+    _, measured = run(XrScatter(), physical_batch(images, unit=Unit.SIGNAL, spacing_mm=(6.0, 6.0)))
+    assert all(v.isnan().all() for (quantity, _), v in measured.items() if quantity.endswith("mediastinum"))
+    assert all((v < 1).all() for (quantity, _), v in measured.items() if quantity.endswith("lung"))
 
 
 def test_the_sources_scatter_is_the_image_itself_and_less_is_not_applicable(physical_batch, run):
