@@ -1,6 +1,6 @@
 """What the acquisition shifts cost, and what a simulation with scikit-image costs for the same slice.
 
-Run from a checkout, with ``pip install scikit-image`` for the comparison::
+Run from a checkout; scikit-image, astra-toolbox and imagecorruptions are compared where they are installed::
 
     python benchmarks/shifts.py
 
@@ -12,14 +12,15 @@ included. The other route projects the slice once and reconstructs every level (
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
 
+import cv2
 import numpy as np
 import torch
+from shift_peers import IMAGES, SIDE, by_turns, generic_table, installed, projector_table
 from torch import Tensor
 
 from robustbench_rad.conditions import Batch, Condition, Space, Unit
@@ -110,19 +111,37 @@ def main() -> None:
         ("radiograph dose, 320 x 320, five levels", XrDose(), film, Unit.SIGNAL, ""),
     ]
     print("| shift | CPU-ms per image: min – median – max | target |\n|---|---|---|")
-    measured = []
     for what, shift, images, unit, target in jobs:
-        times = seconds(applied(shift, batch(images, unit, PIXEL_MM)), options.repeats)
-        measured.append(statistics.median(times))
-        print(row(what, times, len(images), target))
-    if importlib.util.find_spec("skimage") is None:
+        print(row(what, seconds(applied(shift, batch(images, unit, PIXEL_MM)), options.repeats), len(images), target))
+    against_scikit_image(slice_hu)
+    against_peers(options.repeats)
+
+
+def against_scikit_image(slice_hu: Tensor) -> None:
+    """Five dose levels by both routes, by turns."""
+    known = installed("skimage")
+    if not known:
         print("\nscikit-image is not installed: no comparison.")
         return
-    start = time.process_time()
-    with_scikit_image(slice_hu[0, 0].numpy())
-    other = time.process_time() - start
-    print(row("scikit-image: one projection, five reconstructions", [other], 1, ""))
-    print(f"\nscikit-image / CT dose: {math.floor(other / measured[0])} times (target: at least 50).")
+    image = slice_hu[0, 0].numpy()
+    dose = applied(CtDose(), batch(slice_hu, Unit.HU, PIXEL_MM))
+    ours, theirs = by_turns([dose, lambda: with_scikit_image(image)], 2)
+    print(row(f"scikit-image {known}: one projection, five reconstructions", theirs, 1, ""))
+    ratios = sorted(other / own for own, other in zip(ours, theirs, strict=True))
+    print(f"\nscikit-image / CT dose: {math.floor(ratios[0])} to {math.floor(ratios[-1])} times (target: at least 50).")
+
+
+def against_peers(repeats: int) -> None:
+    """The projector and the generic corruptions."""
+    cv2.setNumThreads(1)
+    slices = thorax(SIDE)[:, 0].clamp_min(-1000.0).expand(IMAGES, -1, -1)
+    attenuation = (1.0 + slices / 1000.0) * WATER_PER_MM * PIXEL_MM * 512 / SIDE
+    noise = 1e-4 * torch.rand(attenuation.shape, generator=torch.Generator().manual_seed(1))
+    print("\n" + (projector_table(attenuation + noise, repeats) if installed("astra") else "ASTRA is not installed."))
+    if installed("imagecorruptions"):
+        print(f"\nimagecorruptions {installed('imagecorruptions')}\n\n{generic_table(min(repeats, 3))}")
+    else:
+        print("\nimagecorruptions is not installed.")
 
 
 if __name__ == "__main__":
