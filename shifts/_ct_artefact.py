@@ -67,20 +67,23 @@ class CtArtefact(LadderShift):
         spacing, reason = square_spacing_mm(batch)
         usable = spacing.isfinite()
         rows = [batch.select(torch.tensor([row], device=batch.device)) for row in range(len(batch))]
-        cases: list[AlterCase | None] = [
-            self.prepare_case(ErrorScan.of(one, spacing[row : row + 1], self.kernel)) if bool(usable[row]) else None
+        scans = [
+            ErrorScan.of(one, spacing[row : row + 1], self.kernel) if bool(usable[row]) else None
             for row, one in enumerate(rows)
         ]
+        cases = [self.prepare_case(scan) if scan else None for scan in scans]
 
         def alter(value: float) -> Change:
             images, numbers = [], []
-            for case, image in zip(cases, batch.images, strict=True):
-                altered, measured = case(value) if case else (image, {})
+            obstacles = [self.obstacle(scan, value) if scan else "" for scan in scans]
+            for case, obstacle, image in zip(cases, obstacles, batch.images, strict=True):
+                altered, measured = case(value) if case and not obstacle else (image, {})
                 images.append(altered.reshape(image.shape))
                 numbers.append(measured)
             changed = torch.tensor([not torch.equal(new, old) for new, old in zip(images, batch.images, strict=True)])
             applicable = usable & changed.to(usable.device)
-            idle = "" if bool((applicable | ~usable).all()) else "nothing here that it would change"
+            explained = ~usable | torch.tensor([bool(why) for why in obstacles], device=usable.device)
+            idle = "" if bool((applicable | explained).all()) else "nothing here that it would change"
             names = {name: None for measured in numbers for name in measured}
             return Change(
                 images=torch.stack(images),
@@ -89,10 +92,15 @@ class CtArtefact(LadderShift):
                     for name in names
                 },
                 applicable=applicable,
-                reason=", ".join(filter(None, (reason, idle))),
+                reason=", ".join(filter(None, (reason, *dict.fromkeys(obstacles), idle))),
             )
 
         return alter
+
+    def obstacle(self, scan: ErrorScan, value: float) -> str:
+        """Why a level has no meaning for a case; empty where it has."""
+        del scan, value
+        return ""
 
     def prepare_case(self, scan: ErrorScan) -> AlterCase:
         """Draw and project what the levels of one case share."""

@@ -56,7 +56,9 @@ class CtTable(CtArtefact):
     """A couch under the patient, or none.
 
     ``present`` paints the shell of a carbon-fibre couch below the body, with the noise of the rays that pass it; ``absent``
-    sets all that is not the body to air. Measured: ``painted_share`` of the pixels that changed by more than 50 HU.
+    sets all that is not the body to air. Measured: ``painted_share`` of the pixels that changed by more than 50 HU. Where the
+    body reaches the edge of the field of view, its lungs may be open to it and cannot be told from the room: ``absent`` is
+    not applicable there.
 
     Attributes:
         levels: ``present``, ``absent``; reported each for itself.
@@ -85,6 +87,12 @@ class CtTable(CtArtefact):
     def level(cls, value: float | str) -> Level:
         """Make a level from ``present`` or ``absent``."""
         return named_level(value, _TABLE)
+
+    def obstacle(self, scan: ErrorScan, value: float) -> str:
+        """Why the room cannot be emptied."""
+        if _TABLE[int(value) - 1] == "absent" and bool((main_body(scan) & field_edge(scan.support)).any()):
+            return "the body reaches the edge of the field of view, so that its air cannot be told from the room's"
+        return ""
 
     def prepare_case(self, scan: ErrorScan) -> AlterCase:
         """Find the body."""
@@ -257,3 +265,13 @@ def main_body(scan: ErrorScan) -> Tensor:
         whole = ndimage.binary_dilation(names == int(sizes.argmax()) + 1, iterations=steps + 1)
         found.append(torch.from_numpy(whole))
     return torch.stack(found).to(scan.hu.device)
+
+
+def field_edge(support: Tensor) -> Tensor:
+    """Reconstructed pixels ``(D, H, W)`` that touch the border of the image or what was not reconstructed.
+
+    >>> field_edge(torch.ones(1, 4, 4, dtype=torch.bool)).sum().item()
+    12
+    """
+    outside = torch.nn.functional.pad((~support).float(), (1, 1, 1, 1), value=1.0)
+    return support & (torch.nn.functional.max_pool2d(outside[:, None], 3, 1)[:, 0] > 0.0)

@@ -314,6 +314,21 @@ def test_the_couch_is_cut_away_or_laid_below_the_patient(physical_batch, run):
     assert (present.images[0, 0] - image)[patient].std() < 20
 
 
+def test_nothing_is_wiped_where_lung_may_be_open_to_the_edge_of_the_field_of_view(physical_batch, run):
+    rows, columns = places()
+    whole = trunk()[0, 0]
+    whole[(rows / 40) ** 2 + ((columns - 70) / 30) ** 2 < 1] = -850.0
+    cut = torch.roll(whole, 60, dims=1)  # the lung lies at the border now
+    cut[:, :60] = 40.0
+    cut[:, -1] = -850.0
+    batch = physical_batch(torch.stack([whole, cut])[:, None], unit=Unit.HU, spacing_mm=(PIXEL, PIXEL))
+    present, absent = run(CtTable(), batch)[0]
+    assert absent.applicable.tolist()[1] is False
+    assert "reaches the edge of the field of view" in absent.reason
+    assert torch.equal(absent.images[1], batch.images[1])
+    assert present.applicable.tolist() == [True, True]
+
+
 def test_arms_make_streaks_between_bones_and_are_seen_where_the_image_reaches(body, run):
     _, measured = change(run, CtArmsDown(levels=(CtArmsDown.level(2),)), body)
     assert 0.1 < measured["visible_share", "2"].item() < 0.9
