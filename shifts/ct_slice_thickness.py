@@ -53,8 +53,8 @@ def _thickness_level(value: float | str) -> Level:
 class CtSliceThickness(Condition):
     """Thicker slices of a volume, made from its own.
 
-    The slices stay where they are, now overlapping, unless ``contiguous``. A case whose slices are thicker already is not
-    applicable; one that has the very thickness comes back as it is.
+    The slices stay where they are, now overlapping, unless ``contiguous``. A case of one slice, or whose slices are thicker
+    already, is not applicable; one that has the very thickness comes back as it is.
 
     Attributes:
         levels: Thickness T in mm, thinnest first.
@@ -77,7 +77,7 @@ class CtSliceThickness(Condition):
         return _thickness_level(value)
 
     def apply(self, batch: Batch, query: ModelQuery | None, state: State | None) -> Applied:
-        """Average slices of volumes ``(N, 1, D, H, W)`` in HU along D.
+        """Average slices of volumes ``(N, 1, D, H, W)`` in HU along D; an image ``(N, 1, H, W)`` has no other slice.
 
         Linear in the volume; a pixel that is padding anywhere in the new slice is padding in it. At the ends the slices are
         averages of what there is.
@@ -87,11 +87,11 @@ class CtSliceThickness(Condition):
         slices, over the source's; NaN for overlapping ones).
 
         Raises:
-            DataError: Not HU in physical space, or not a volume.
+            DataError: Not HU in physical space, or of another shape.
             ImageError: NaN pixels, or values scaled to [0, 1].
         """
         del query, state
-        require_physical(batch, shift=self.id, unit=Unit.HU, ndim=(5,))
+        require_physical(batch, shift=self.id, unit=Unit.HU, ndim=(4, 5))
         require_hounsfield(batch, shift=self.id)
         measurements: list[Measurement] = []
         return Applied(variants=self._variants(batch, measurements), measurements=measurements)
@@ -100,7 +100,7 @@ class CtSliceThickness(Condition):
         distances = slice_distance_mm(batch).tolist()
         sources = self._sources(batch, distances)
         measurements.append(Measurement(quantity="source_thickness_mm", values=batch.images.new_tensor(sources)))
-        count = batch.images.shape[2]
+        count = batch.images.shape[2] if batch.images.ndim == 5 else 1
         for level in self.levels:
             reasons = [
                 _why_not(level.value, source, distance, count)

@@ -106,10 +106,18 @@ def test_volumes_that_cannot_be_thickened_say_why(physical_batch, run, spacing, 
     assert torch.equal(variant.images, batch.images)
 
 
-def test_an_image_is_refused_by_name(physical_batch, run):
-    batch = physical_batch(torch.zeros(1, 1, 4, 4), unit=Unit.HU)
-    with pytest.raises(DataError, match=r"shift\.ct\.slice-thickness: expected .*D, H, W"):
-        run(CtSliceThickness(), batch)
+def test_an_image_has_no_other_slice_to_average(physical_batch, run):
+    """A profile for slices and volumes alike does not stop an audit of slices."""
+    batch = physical_batch(torch.zeros(2, 1, 4, 4), unit=Unit.HU, spacing_mm=(0.7, 0.7))
+    for variant in run(CtSliceThickness(), batch)[0]:
+        assert variant.images is batch.images
+        assert variant.applicable.tolist() == [False, False]
+        assert variant.reason == "one slice only"
+
+
+def test_another_unit_is_refused_by_name(physical_batch, run):
+    with pytest.raises(DataError, match=r"shift\.ct\.slice-thickness: expected images in HU"):
+        run(CtSliceThickness(), physical_batch(torch.zeros(1, 1, 3, 4, 4), unit=Unit.MAGNITUDE))
 
 
 def test_padding_stays_padding_and_gradients_are_the_weights(physical_batch, run):
