@@ -90,7 +90,12 @@ class CtTable(CtArtefact):
 
     def obstacle(self, scan: ErrorScan, value: float) -> str:
         """Why the room cannot be emptied."""
-        if _TABLE[int(value) - 1] == "absent" and bool((main_body(scan) & field_edge(scan.support)).any()):
+        if _TABLE[int(value) - 1] == "present":
+            return ""
+        body = main_body(scan)
+        if not bool(body.any()):
+            return "no body was found, so nothing says what to keep"
+        if bool((body & field_edge(scan.support)).any()):
             return "the body reaches the edge of the field of view, so that its air cannot be told from the room's"
         return ""
 

@@ -329,6 +329,14 @@ def test_nothing_is_wiped_where_lung_may_be_open_to_the_edge_of_the_field_of_vie
     assert present.applicable.tolist() == [True, True]
 
 
+def test_nothing_is_wiped_where_no_body_is_found(physical_batch, run):
+    batch = physical_batch(torch.full((1, 1, 1, 1), 40.0), unit=Unit.HU, spacing_mm=(PIXEL, PIXEL))
+    _, absent = run(CtTable(), batch)[0]
+    assert absent.applicable.tolist() == [False]
+    assert absent.reason == "no body was found, so nothing says what to keep"
+    assert torch.equal(absent.images, batch.images)
+
+
 def test_arms_make_streaks_between_bones_and_are_seen_where_the_image_reaches(body, run):
     _, measured = change(run, CtArmsDown(levels=(CtArmsDown.level(2),)), body)
     assert 0.1 < measured["visible_share", "2"].item() < 0.9
