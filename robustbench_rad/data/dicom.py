@@ -78,7 +78,7 @@ def _physical(dataset: Dataset, path: Path, options: ReadOptions) -> PhysicalIma
     if options.unit is Unit.HU:
         pixels = hounsfield(dataset, stored, str(path))
     elif options.unit is Unit.MAGNITUDE:
-        pixels = options.from_signal(magnitude(dataset, stored))
+        pixels = options.from_signal(magnitude(dataset, stored, str(path)))
     else:
         pixels = options.from_signal(presentation_signal(dataset, stored, str(path)))
     check_range(pixels, options, str(path))

@@ -37,9 +37,13 @@ def hounsfield(dataset: Dataset, stored: npt.NDArray[Any], where: str) -> Floats
     return hu.astype(np.float32)
 
 
-def magnitude(dataset: Dataset, stored: npt.NDArray[Any]) -> Floats:
-    """MR magnitude scaled by its own first and 99th percentile to [0, 1]."""
-    return magnitude_signal(np.asarray(_modality(dataset, stored), dtype=np.float32))
+def magnitude(dataset: Dataset, stored: npt.NDArray[Any], where: str) -> Floats:
+    """MR magnitude scaled by its own first and 99th percentile to [0, 1].
+
+    Raises:
+        ImageError: Not magnitude.
+    """
+    return magnitude_signal(np.asarray(_modality(dataset, stored), dtype=np.float32), where)
 
 
 def presentation_signal(dataset: Dataset, stored: npt.NDArray[Any], where: str) -> Doubles:

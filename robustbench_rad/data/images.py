@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float32]
 AIR_HU = -1024.0
 HU_LIMITS = (-32768.0, 32767.0)
+_RINGING = 0.02  # of the 99th percentile: cubic interpolation of magnitude goes as far below 0 beside bright edges
 RANGE_SLACK = 1e-4  # of the range's width: float rounding of stored images
 
 
@@ -177,13 +178,21 @@ def _check_hounsfield(low: float, high: float, where: str) -> None:
         )
 
 
-def magnitude_signal(magnitude: Floats) -> Floats:
+def magnitude_signal(magnitude: Floats, where: str) -> Floats:
     """Scale MR magnitude by its own first and 99th percentile to [0, 1], clipped.
 
-    >>> magnitude_signal(np.arange(101, dtype=np.float32)).tolist()[::50]
+    Raises:
+        ImageError: Negative beyond the ringing of an interpolation: z-scored or phase, which the scaling would hide.
+
+    >>> magnitude_signal(np.arange(101, dtype=np.float32), "a.nii").tolist()[::50]
     [0.0, 0.5, 1.0]
     """
     low, high = np.percentile(magnitude, (1.0, 99.0))
+    if low < -_RINGING * abs(high):
+        raise ImageError(
+            f"{where}: expected MR magnitude, not below 0, got negative values (1st percentile {low:.3g}): z-scored or phase?",
+            hint="Give magnitude images; let the model's own normalisation (mean, std) do the scoring.",
+        )
     if not high > low:
         return np.zeros_like(magnitude, dtype=np.float32)
     return np.asarray(np.clip((magnitude - low) / (high - low), 0.0, 1.0), dtype=np.float32)

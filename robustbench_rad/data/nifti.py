@@ -21,7 +21,8 @@ def read_nifti(path: Path, options: ReadOptions) -> PhysicalImage:
     """Read a NIfTI file: CT in HU, MR scaled by its own percentiles, anything else as it is.
 
     Raises:
-        ImageError: Damaged, four-dimensional, a volume for a model of planes, or outside its declared range.
+        ImageError: Damaged, four-dimensional, a volume for a model of planes, or outside its declared range,
+            or MR that is not magnitude.
         MissingExtraError: nibabel is not installed.
     """
     array, spacing, bits = nifti_array(path)
@@ -32,7 +33,7 @@ def read_nifti(path: Path, options: ReadOptions) -> PhysicalImage:
         )
     pixels = np.asarray(array, dtype=np.float32)
     if options.unit is Unit.MAGNITUDE and np.isfinite(pixels).all():
-        pixels = options.from_signal(magnitude_signal(pixels))
+        pixels = options.from_signal(magnitude_signal(pixels, str(path)))
     pixels = pixels if options.volumes else pixels[0]
     check_range(pixels, options, str(path))
     return PhysicalImage(

@@ -66,7 +66,17 @@ def test_units():
 
 
 def test_flat_magnitude_is_zero():
-    assert magnitude_signal(np.full((2, 2), 7, np.float32)).tolist() == [[0, 0], [0, 0]]
+    assert magnitude_signal(np.full((2, 2), 7, np.float32), "a").tolist() == [[0, 0], [0, 0]]
+
+
+def test_scores_and_phase_are_not_taken_for_magnitude():
+    """Scaling by percentiles would make an image of them that no MR shift could tell from magnitude."""
+    tissue = np.random.default_rng(0).rayleigh(100, (50, 50)).astype(np.float32)
+    for signed in ((tissue - tissue.mean()) / tissue.std(), np.linspace(-np.pi, np.pi, 2500, dtype=np.float32)):
+        with pytest.raises(ImageError, match=r"a\.nii: expected MR magnitude, not below 0, got negative"):
+            magnitude_signal(signed, "a.nii")
+    tissue[0, 0] = -5.0  # ringing of an interpolation
+    assert magnitude_signal(tissue, "a.nii").min() == 0
 
 
 def test_whatever_a_decoder_raises_names_the_file():

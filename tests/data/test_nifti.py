@@ -47,7 +47,7 @@ def test_one_slice_is_a_plane(write_nifti):
 
 
 def test_magnitude(write_nifti):
-    pixels = read_nifti(write_nifti(HU.astype(np.float32)), ReadOptions(modality="MR", volumes=True)).pixels
+    pixels = read_nifti(write_nifti(HU.astype(np.float32) + 60), ReadOptions(modality="MR", volumes=True)).pixels
     assert (pixels.min(), pixels.max()) == (0, 1)
 
 
@@ -56,6 +56,7 @@ def test_magnitude(write_nifti):
     [
         (HU, ReadOptions(modality="CT"), "expected one plane for a model of planes, got a volume of 6 slices"),
         (np.stack([HU, HU], axis=3), VOLUME, "expected a volume of three axes"),
+        (HU.astype(np.float32) / 30, ReadOptions(modality="MR", volumes=True), "expected MR magnitude, not below 0"),
         (HU.astype(np.float32) * np.nan, ReadOptions(modality="MR", volumes=True), "NaN"),
         (np.clip(HU, 0, 1), VOLUME, "looks like a windowed image"),
     ],
