@@ -329,6 +329,16 @@ def test_nothing_is_wiped_where_lung_may_be_open_to_the_edge_of_the_field_of_vie
     assert present.applicable.tolist() == [True, True]
 
 
+@pytest.mark.parametrize("shift", SHIFTS, ids=lambda shift: shift.id)
+def test_clipped_ct_numbers_have_no_line_integrals(physical_batch, run, shift):
+    """Air at -160 HU would stand for a metre of nearly water around the patient."""
+    batch = physical_batch(trunk(noise=5.0).clamp(-160.0, 240.0), unit=Unit.HU, spacing_mm=(PIXEL, PIXEL))
+    for variant in run(shift(), batch)[0]:
+        assert variant.applicable.tolist() == [False]
+        assert variant.reason == "HU are clipped to a window"
+        assert torch.equal(variant.images, batch.images)
+
+
 def test_nothing_is_wiped_where_no_body_is_found(physical_batch, run):
     batch = physical_batch(torch.full((1, 1, 1, 1), 40.0), unit=Unit.HU, spacing_mm=(PIXEL, PIXEL))
     _, absent = run(CtTable(), batch)[0]
