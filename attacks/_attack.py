@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from torch import Tensor
 
@@ -23,8 +23,17 @@ from robustbench_rad.attacks._climb import Climb
 from robustbench_rad.attacks._mask import MaskPolicy, allowed_pixels
 from robustbench_rad.attacks._search import Front, Oracle
 from robustbench_rad.attacks._threat import Anything, Threat
-from robustbench_rad.attacks._units import ladder, size_level, sizes
+from robustbench_rad.attacks._units import HU, ladder, not_in_hu, size_level, sizes
 from robustbench_rad.conditions import Applied, Batch, Condition, Level, Measurement, ModelQuery, Space, State, Variant
+
+if TYPE_CHECKING:
+    from robustbench_rad.plan import Plan
+
+
+GOALS_ELSEWHERE = (
+    "Both directions, hide and create, are always searched; other goals: "
+    '"attack.clinical-goals" = { goals = ["quiet"] }.'
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +49,7 @@ class Attack(Condition):
     """
 
     aliases: ClassVar[Mapping[str, str]] = {"epsilon": "levels", "space": "attack_space"}
+    elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(("goal", "goals"), GOALS_ELSEWHERE)
     threat: ClassVar[type[Threat]] = Anything
     nested: ClassVar[bool] = True
     """Whether a larger level contains a smaller one; if not, each level begins anew."""
@@ -60,7 +70,10 @@ class Attack(Condition):
         self.check_ladder()
         names = [level.name for level in self.levels]
         if isinstance(self.full_search, str) or not set(self.full_search) <= set(names):
-            raise ValueError(f"full_search: expected a list of names out of {names}, got {self.full_search!r}")
+            raise ValueError(
+                f"full_search: expected a list of names out of {names}, got {self.full_search!r}; where that is from "
+                "the profile: state full_search beside the levels, [] for none"
+            )
         if self.mask not in list(MaskPolicy):
             raise ValueError(f"mask: expected one of {[str(policy) for policy in MaskPolicy]}, got {self.mask!r}")
         if self.attack_space not in ("display", "stored"):
@@ -83,6 +96,17 @@ class Attack(Condition):
     def level(cls, value: float | str) -> Level:
         """Make a level from a fraction of the range (``"1/255"``), HU (``"5 HU"``) or percent of foreground (``"2 %"``)."""
         return size_level(value)
+
+    def bound(self, plan: Plan) -> Self:
+        """The attack, where the images of the plan have the unit of its levels.
+
+        Raises:
+            PlanError: A level in HU, and the images are not CT.
+        """
+        in_hu = [level for level in self.levels if level.unit == HU]
+        if in_hu and plan.data.modality != "CT":
+            raise not_in_hu(in_hu[0], plan.data.modality, where=f"[checks.{self.id!r}]: ")
+        return self
 
     @property
     def works_in(self) -> Space:

@@ -51,15 +51,25 @@ def sizes(level: Level, batch: Batch) -> Tensor:
     every = torch.ones(len(batch), device=batch.device)
     if level.unit == HU:
         if batch.limits_unit is not Unit.HU:
-            raise PlanError(
-                f"level {level.name}: expected images in HU, got {batch.modality} images",
-                hint='Give the level as a fraction of the display range, e.g. "1/255".',
-            )
+            raise not_in_hu(level, batch.modality)
         low, high = batch.limits
         return every * (level.value / (high - low))
     if level.unit == PERCENT_OF_FOREGROUND:
         return foreground_range(batch.images) * (level.value / 100)
     return every * level.value
+
+
+def not_in_hu(level: Level, modality: str, *, where: str = "") -> PlanError:
+    """Why a level in HU is refused for images that have none; ``where`` is put before it.
+
+    >>> print(not_in_hu(size_level("5 HU"), "DX"))
+    level 5 HU: expected images in HU, got DX images
+      Give the level as a fraction of the display range, e.g. "1/255".
+    """
+    return PlanError(
+        f"{where}level {level.name}: expected images in HU, got {modality} images",
+        hint='Give the level as a fraction of the display range, e.g. "1/255".',
+    )
 
 
 def foreground_range(images: Tensor) -> Tensor:

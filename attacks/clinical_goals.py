@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -56,6 +56,8 @@ class ClinicalGoals(PgdLinf):
     >>> ClinicalGoals.from_options({"epsilon": "1/255", "goals": ["all-clear"], "steps": 20}).passes(findings=14)
     120.0
     """
+
+    elsewhere: ClassVar[Mapping[str, str]] = {}
 
     steps: int = 40
     random_starts: int = 1

@@ -73,11 +73,11 @@ class TransferLinf(LinfAttack):
         """The attack with its surrogate as the plan declares it; files are not read yet.
 
         Raises:
-            PlanError: No surrogate is declared, or its table is wrong.
+            PlanError: No surrogate is declared, or its table is wrong; a level in HU, and the images are not CT.
         """
         from robustbench_rad.surrogates import surrogate_plan
 
-        other = replace(self)
+        other = replace(super().bound(plan))
         other._remember(plan=surrogate_plan(plan, self.surrogate, key=f"[checks.{self.id!r}] surrogate"))
         return other
 

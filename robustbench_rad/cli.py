@@ -5,6 +5,7 @@ Heavy modules are imported inside the commands, so ``--help`` and ``list`` never
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -243,9 +244,17 @@ def list_(
 ) -> None:
     """List conditions and checks."""
     from robustbench_rad.cli_list import rows, table
+    from robustbench_rad.errors import PlanError
 
     output = Output(json=as_json, quiet=quiet, verbose=verbose, no_color=no_color)
-    found = [row for row in rows() if what in row["id"]]
+    every = rows()
+    found = [row for row in every if what in row["id"]]
+    if not found:
+        near = difflib.get_close_matches(what, [row["id"] for row in every], n=1)
+        raise PlanError(
+            f"expected a part of the id of a check, got {what!r}",
+            hint=f"Did you mean {near[0]!r}?" if near else "robustbench-rad list, without a word, shows them all.",
+        )
     if output.json:
         output.print_json({"checks": found})
     else:

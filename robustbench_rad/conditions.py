@@ -305,6 +305,8 @@ class Condition:
     space: ClassVar[Space]
     neutral: ClassVar[float | None] = None
     aliases: ClassVar[Mapping[str, str]] = {}
+    elsewhere: ClassVar[Mapping[str, str]] = {}
+    """Options that are looked for here and belong to another check: what to write instead, one sentence."""
 
     levels: tuple[Level, ...] = ()
 
@@ -327,7 +329,7 @@ class Condition:
             if name not in known:
                 raise PlanError(
                     f"[checks.{cls.id!r}]: unknown option {given!r}",
-                    hint=suggestion(given, [*known, *cls.aliases]),
+                    hint=cls.elsewhere.get(given) or suggestion(given, [*known, *cls.aliases]),
                 )
             values[name] = _ladder(cls, value) if name == "levels" else _plain(value)
         try:

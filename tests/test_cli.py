@@ -156,6 +156,27 @@ BAD = {
         ["audit", "plan.toml"],
         r"unknown option 'step'.*\n?.*steps",
     ),
+    "unknown goal": (
+        ("[run]", '[checks."attack.pgd-linf"]\ngoal = "hide"\n[run]'),
+        ["audit", "plan.toml", "--price"],
+        r"unknown option 'goal'.*\n?.*attack\.clinical-goals.*goals",
+    ),
+    "goal for goals": (
+        ("[run]", '[checks."attack.clinical-goals"]\ngoal = ["quiet"]\n[run]'),
+        ["audit", "plan.toml", "--price"],
+        r"unknown option 'goal'.*\n?.*Did you mean 'goals'",
+    ),
+    "hu on a radiograph": (
+        ("[run]", '[checks."attack.fgsm"]\nepsilon = ["5 HU"]\n[run]'),
+        ["audit", "plan.toml", "--price"],
+        r"attack\.fgsm.*level 5 HU: expected images in HU, got DX images\n.*1/255",
+    ),
+    "levels without those of the profile's full search": (
+        ("[run]", '[checks."attack.pgd-linf"]\nepsilon = ["1/255"]\n[run]'),
+        ["audit", "plan.toml", "--price"],
+        r"full_search: expected .*'1/255'.*'2/255'.*from the profile: state full_search",
+    ),
+    "unknown id": (None, ["list", "attack.pgdlinf"], r"'attack\.pgdlinf'\n.*attack\.pgd-linf"),
     "unknown profile": (None, ["audit", "plan.toml", "--profile", "quik"], r"quick"),
     "missing factory": (("model.py:brightness", "model.py:brigthness"), ["audit", "plan.toml"], r"brigthness"),
     "nan output": (("model.py:brightness", "model.py:nan"), ["audit", "plan.toml"], r"NaN or infinity"),
