@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 UNITS = ("HU", "signal", "magnitude")
 
 ImagesArgument = Annotated[list[Path], typer.Argument(help="PNG, TIFF, DICOM or NIfTI files.", show_default=False)]
-SpacingOption = Annotated[float | None, typer.Option("--spacing-mm", help="Side of a pixel [what the file says].")]
+SpacingOption = Annotated[
+    float | None, typer.Option("--spacing-mm", help="Side of a pixel; default: what the file says.")
+]
 UnitOption = Annotated[
     str | None, typer.Option("--unit", help="HU, signal or magnitude, for files that do not say (NIfTI).")
 ]

@@ -40,7 +40,7 @@ class Robustness:
         known = {criterion.check for criterion in self.result.criteria}
         if check not in known:
             pytest.fail(f"the audit holds no check {check!r}. {suggestion(check, known)}", pytrace=False)
-        findings = {criterion.finding for criterion in self.result.criteria}
+        findings = {criterion.finding for criterion in self.result.criteria if criterion.finding}
         if finding is not None and finding not in findings:
             pytest.fail(f"the audit holds no finding {finding!r}. {suggestion(finding, findings)}", pytrace=False)
         return [
