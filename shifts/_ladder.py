@@ -19,15 +19,26 @@ if TYPE_CHECKING:
     from robustbench_rad.conditions import Batch, ModelQuery, State
 
 
-def bounded_level(value: float | str, unit: str, lowest: float, highest: float) -> Level:
+def bounded_level(value: float | str, unit: str, lowest: float, highest: float, *, what: str = "") -> Level:
     """Make a level from a number or a fraction.
 
+    Args:
+        value: What a plan says.
+        unit: Unit of the number.
+        lowest: Least number that has meaning.
+        highest: Largest number that has meaning.
+        what: What the number is, with its article and unit; "" where the unit says it.
+
     Raises:
-        ValueError: Not a number, or not within the bounds.
+        ValueError: Not a number, or not within the bounds; says what was expected and what came.
+
+    >>> str(bounded_level("0.5", "mm", 0, 50, what="a length in mm"))
+    '0.5 mm'
     """
     number = fraction(value)
     if not lowest <= number <= highest:
-        raise ValueError(f"expected {lowest:g} to {highest:g} {unit}".rstrip() + f", got {value}")
+        expected = f"{what} from {lowest:g} to {highest:g}" if what else f"{lowest:g} to {highest:g} {unit}".rstrip()
+        raise ValueError(f"expected {expected}, got {value}")
     return Level(name=str(value), value=number, unit=unit)
 
 
@@ -46,7 +57,7 @@ def uniforms(batch: Batch, count: int, *parts: object) -> Tensor:
     return torch.stack(draws).to(batch.device)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Change:
     """What one level makes of a batch.
 
@@ -78,6 +89,9 @@ class Change:
 Alter = Callable[[float], Change]
 """One level, named by its value, applied to the batch it was prepared for."""
 
+AlterLevel = Callable[[Level], Change]
+"""The same for a level that is more than its value."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LadderShift(Condition):
@@ -87,9 +101,13 @@ class LadderShift(Condition):
     """
 
     unit: ClassVar[str] = ""
+    what: ClassVar[str] = ""
+    """What a level's number is, with its article and unit, for the message that refuses one; "" where the unit says it."""
     neutral: ClassVar[float | None] = 0.0
     lowest: ClassVar[float] = 0.0
     highest: ClassVar[float] = math.inf
+    measures_neutral: ClassVar[bool] = False
+    """Whether the neutral level has measurements, and a meaning for some cases only, like every other level."""
 
     @classmethod
     def level(cls, value: float | str) -> Level:
@@ -98,7 +116,7 @@ class LadderShift(Condition):
         Raises:
             ValueError: Not a number, or outside of them.
         """
-        return bounded_level(value, cls.unit, cls.lowest, cls.highest)
+        return bounded_level(value, cls.unit, cls.lowest, cls.highest, what=cls.what)
 
     def refuse(self, batch: Batch) -> None:
         """Raise for a batch that is not of the shift's domain."""
@@ -108,14 +126,19 @@ class LadderShift(Condition):
         """Draw and measure what the levels share."""
         raise NotImplementedError
 
-    def is_neutral(self, level: Level) -> bool:
-        """Whether a level gives back the very images."""
-        return level.value == self.neutral
-
-    def prepare_levels(self, batch: Batch) -> Callable[[Level], Change]:
+    def prepare_levels(self, batch: Batch) -> AlterLevel:
         """The same as :meth:`prepare`, for shifts whose levels are more than their values."""
         alter = self.prepare(batch)
         return lambda level: alter(level.value)
+
+    def about(self, batch: Batch) -> list[Measurement]:
+        """Measurements that belong to no level."""
+        del batch
+        return []
+
+    def is_neutral(self, level: Level) -> bool:
+        """Whether a level gives back the very images."""
+        return level.value == self.neutral
 
     def apply(self, batch: Batch, query: ModelQuery | None, state: State | None) -> Applied:
         """Apply every level; see the class for the unit, the shapes, and what is measured.
@@ -131,29 +154,41 @@ class LadderShift(Condition):
 
     def _variants(self, batch: Batch, measurements: list[Measurement]) -> Iterator[Variant]:
         alter = self.prepare_levels(batch)
-        everywhere = torch.ones(len(batch), dtype=torch.bool, device=batch.device)
+        measurements += self.about(batch)
         for level in self.levels:
-            if self.is_neutral(level):
+            neutral = self.is_neutral(level)
+            if neutral and not self.measures_neutral:
                 yield Variant(level=level, images=batch.images)
                 continue
             change = alter(level)
-            applicable = everywhere if change.applicable is None else change.applicable
-            measurements += [
-                Measurement(quantity=name, values=torch.where(applicable, values, torch.nan), level=level.name)
-                for name, values in change.measured.items()
-            ]
-            images = change.images
-            if change.applicable is not None:
-                images = torch.where(per_case(applicable, images), images, batch.images)
-            yield Variant(
-                level=level,
-                images=images,
-                applicable=change.applicable,
-                reason=change.reason,
-                attributes=change.attributes,
-                case_attributes=change.case_attributes,
-                spacing_mm=change.spacing_mm,
-                anatomy=change.anatomy,
-                lesion=change.lesion,
-                excluded_findings=change.excluded_findings,
-            )
+            measurements += _measurements(change, level)
+            if neutral:
+                yield Variant(level=level, images=batch.images, applicable=change.applicable, reason=change.reason)
+            else:
+                yield _variant(change, level, batch)
+
+
+def _measurements(change: Change, level: Level) -> Iterator[Measurement]:
+    """What was measured, NaN for the cases where the level has no meaning."""
+    for name, values in change.measured.items():
+        kept = values if change.applicable is None else torch.where(change.applicable, values, torch.nan)
+        yield Measurement(quantity=name, values=kept, level=level.name)
+
+
+def _variant(change: Change, level: Level, batch: Batch) -> Variant:
+    """The level with the images as they were for the cases where it has no meaning."""
+    images = change.images
+    if change.applicable is not None:
+        images = torch.where(per_case(change.applicable, images), images, batch.images)
+    return Variant(
+        level=level,
+        images=images,
+        applicable=change.applicable,
+        reason=change.reason,
+        attributes=change.attributes,
+        case_attributes=change.case_attributes,
+        spacing_mm=change.spacing_mm,
+        anatomy=change.anatomy,
+        lesion=change.lesion,
+        excluded_findings=change.excluded_findings,
+    )

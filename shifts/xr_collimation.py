@@ -16,10 +16,11 @@ from robustbench_rad.conditions import Level
 from robustbench_rad.registry import register
 from robustbench_rad.shifts._display_curve import exposed
 from robustbench_rad.shifts._inputs import per_case
+from robustbench_rad.shifts._ladder import AlterLevel, Change, ladder
 from robustbench_rad.shifts._lesions import seen_share
 from robustbench_rad.shifts._levels import require_positive
 from robustbench_rad.shifts._percentile import percentile
-from robustbench_rad.shifts._radiograph import Altered, RadiographShift, Render, number_level
+from robustbench_rad.shifts._radiograph import RadiographShift
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
 _UNIT = "% per side"
 _LOW, _HIGH = 0.01, 0.99
 _LEAST_RANGE = 0.05  # a field that is nearly flat is not stretched
-
-
-def _border_level(value: float | str) -> Level:
-    return number_level(value, _UNIT, what="a border in % per side", least=0.0, most=45.0)
 
 
 @register(
@@ -61,8 +58,12 @@ class XrCollimation(RadiographShift):
     """
 
     neutral: ClassVar[float | None] = 0.0
+    unit: ClassVar[str] = _UNIT
+    what: ClassVar[str] = "a border in % per side"
+    lowest: ClassVar[float] = 0.0
+    highest: ClassVar[float] = 45.0
 
-    levels: tuple[Level, ...] = tuple(_border_level(value) for value in ("2", "5", "8", "12", "18"))
+    levels: tuple[Level, ...] = ladder(_UNIT, "2", "5", "8", "12", "18")
     largest_turn_deg: float = 3.0
     penumbra: float = 0.005
     shutter_value: float = 0.0
@@ -77,22 +78,17 @@ class XrCollimation(RadiographShift):
                 f"got {self.largest_turn_deg} and {self.shutter_value}"
             )
 
-    @classmethod
-    def level(cls, value: float | str) -> Level:
-        """Make a level from a border in % per side."""
-        return _border_level(value)
-
-    def prepared(self, batch: Batch) -> Render:
+    def prepare_levels(self, batch: Batch) -> AlterLevel:
         """Draw the turn of every field."""
         turns = torch.deg2rad((2.0 * self.uniform(batch, 1, "turn")[:, 0] - 1.0) * self.largest_turn_deg)
 
         whole = _display_range(batch.images, torch.ones_like(batch.images, dtype=torch.bool))
 
-        def render(level: Level) -> Altered:
+        def render(level: Level) -> Change:
             opening = open_field(batch.images, turns, level.value / 100.0, self.penumbra)
             inside = _stretched(batch.images, opening > 0.5, whole) if self.rescale else batch.images
             images = self.shutter_value + opening * (inside - self.shutter_value)
-            return Altered(
+            return Change(
                 images=images,
                 measured={"open_share": opening.mean((1, 2, 3)), "lesion_share": seen_share(batch, opening)},
             )

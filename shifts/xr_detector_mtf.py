@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
 from robustbench_rad.conditions import Level, Measurement
 from robustbench_rad.registry import register
+from robustbench_rad.shifts._ladder import AlterLevel, Change, ladder
 from robustbench_rad.shifts._levels import require_positive
 from robustbench_rad.shifts._mirror import mirrored
-from robustbench_rad.shifts._radiograph import Altered, ExposureShift, MillimetreShift, Render, number_level
+from robustbench_rad.shifts._radiograph import ExposureShift, MillimetreShift
 from robustbench_rad.shifts._spectral import lorentzian_mtf
 
 if TYPE_CHECKING:
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
 _UNIT = "per mm"
 _REACH_MM = 8.0  # the impulse response at f50 = 0.35 per mm has died away over this distance
 _STEPS = 4096
-
-
-def _f50_level(value: float | str) -> Level:
-    return number_level(value, _UNIT, what="an f50 per mm", least=0.05, most=20.0)
 
 
 @register(
@@ -61,7 +58,12 @@ class XrDetectorMtf(ExposureShift, MillimetreShift):
         magnification: Of the anatomy for that focal spot.
     """
 
-    levels: tuple[Level, ...] = tuple(_f50_level(value) for value in ("1.1", "0.9", "0.7", "0.5", "0.35"))
+    unit: ClassVar[str] = _UNIT
+    what: ClassVar[str] = "an f50 per mm"
+    lowest: ClassVar[float] = 0.05
+    highest: ClassVar[float] = 20.0
+
+    levels: tuple[Level, ...] = ladder(_UNIT, "1.1", "0.9", "0.7", "0.5", "0.35")
     source_f50_per_mm: float = 1.29
     focal_spot_mm: float = 0.0
     magnification: float = 1.1
@@ -72,11 +74,6 @@ class XrDetectorMtf(ExposureShift, MillimetreShift):
         require_positive(self, ("focal_spot_mm",), zero=True)
         if self.magnification < 1.0:
             raise ValueError(f"magnification: expected at least 1, got {self.magnification}")
-
-    @classmethod
-    def level(cls, value: float | str) -> Level:
-        """Make a level from an f50 per mm."""
-        return _f50_level(value)
 
     def is_neutral(self, level: Level) -> bool:
         """The source's own detector, without a larger focal spot."""
@@ -92,12 +89,12 @@ class XrDetectorMtf(ExposureShift, MillimetreShift):
         supposed = torch.full((len(batch),), self.source_f50_per_mm, device=batch.device)
         return [*super().about(batch), Measurement(quantity="source_f50_per_mm", values=supposed)]
 
-    def prepared(self, batch: Batch) -> Render:
+    def prepare_levels(self, batch: Batch) -> AlterLevel:
         """Blur the exposure in the plane of the detector."""
         spacing, usable, reason = self.spacing_mm(batch)
         before = self.curve.exposure(batch.images)
 
-        def render(level: Level) -> Altered:
+        def render(level: Level) -> Change:
             blunter = level.value <= self.source_f50_per_mm
             blurred = before
             if blunter:
@@ -105,7 +102,7 @@ class XrDetectorMtf(ExposureShift, MillimetreShift):
                     before, spacing, lambda v, u: self.gain(torch.hypot(v, u), level.value), reach=_REACH_MM
                 )
             why = "" if blunter else "the source is less sharp than the target already"
-            return Altered(
+            return Change(
                 images=self.curve.changed(blurred.clamp_min(0.0), before, batch.images),
                 measured={
                     "f50_per_mm_requested": torch.full_like(spacing[:, 0], level.value),

@@ -14,9 +14,10 @@ import torch
 
 from robustbench_rad.conditions import Level
 from robustbench_rad.registry import register
+from robustbench_rad.shifts._ladder import AlterLevel, Change, ladder
 from robustbench_rad.shifts._lesions import seen_share
 from robustbench_rad.shifts._overlay import Canvas
-from robustbench_rad.shifts._radiograph import Altered, ExposureShift, MillimetreShift, Render, number_level
+from robustbench_rad.shifts._radiograph import ExposureShift, MillimetreShift
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,13 +27,6 @@ if TYPE_CHECKING:
 _UNIT = "devices"
 _DRAWS = 6  # numbers in [0, 1) that a device is made from
 _COVERED = 0.02  # decades that can be seen
-
-
-def _count_level(value: float | str) -> Level:
-    level = number_level(value, _UNIT, what="a number of devices", least=0.0, most=5.0)
-    if level.value != int(level.value):
-        raise ValueError(f"expected a whole number of devices, got {value}")
-    return level
 
 
 @register(
@@ -58,15 +52,22 @@ class XrDeviceOverlay(ExposureShift, MillimetreShift):
     """
 
     neutral: ClassVar[float | None] = 0.0
+    unit: ClassVar[str] = _UNIT
+    what: ClassVar[str] = "a number of devices"
+    lowest: ClassVar[float] = 0.0
+    highest: ClassVar[float] = 5.0
 
-    levels: tuple[Level, ...] = tuple(_count_level(value) for value in ("1", "2", "3", "4", "5"))
+    levels: tuple[Level, ...] = ladder(_UNIT, "1", "2", "3", "4", "5")
 
     @classmethod
     def level(cls, value: float | str) -> Level:
         """Make a level from a number of devices."""
-        return _count_level(value)
+        level = super().level(value)
+        if level.value != int(level.value):
+            raise ValueError(f"expected a whole number of devices, got {value}")
+        return level
 
-    def prepared(self, batch: Batch) -> Render:
+    def prepare_levels(self, batch: Batch) -> AlterLevel:
         """Draw all devices of every case once."""
         spacing, usable, reason = self.spacing_mm(batch)
         count = len(DEVICES)
@@ -79,11 +80,11 @@ class XrDeviceOverlay(ExposureShift, MillimetreShift):
             for canvas, kinds, rows in zip(canvases, order, draws, strict=True)
         ]
 
-        def render(level: Level) -> Altered:
+        def render(level: Level) -> Change:
             shown = [sum(case[: int(level.value)], torch.zeros_like(batch.images[0, 0])) for case in devices]
             decades = torch.stack(shown)[:, None]
             covered = (decades > _COVERED).to(decades.dtype)
-            return Altered(
+            return Change(
                 images=self.curve.signal(10.0**-decades, batch.images),
                 measured={"covered_share": covered.mean((1, 2, 3)), "lesion_share": seen_share(batch, 1.0 - covered)},
                 applicable=usable,

@@ -14,18 +14,15 @@ import torch
 from robustbench_rad.conditions import Level
 from robustbench_rad.registry import register
 from robustbench_rad.shifts._inputs import in_plane_spacing_mm
+from robustbench_rad.shifts._ladder import AlterLevel, Change, ladder
 from robustbench_rad.shifts._lesions import seen_share
-from robustbench_rad.shifts._radiograph import Altered, RadiographShift, Render, number_level
+from robustbench_rad.shifts._radiograph import RadiographShift
 from robustbench_rad.shifts._resample import pixel_axes, sampled, sampled_mask
 
 if TYPE_CHECKING:
     from robustbench_rad.conditions import Batch
 
 _UNIT = "% of the side"
-
-
-def _share_level(value: float | str) -> Level:
-    return number_level(value, _UNIT, what="what is left of the side in %", least=20.0, most=100.0)
 
 
 @register(
@@ -51,16 +48,15 @@ class XrFieldOfView(RadiographShift):
     """
 
     neutral: ClassVar[float | None] = 100.0
+    unit: ClassVar[str] = _UNIT
+    what: ClassVar[str] = "what is left of the side in %"
+    lowest: ClassVar[float] = 20.0
+    highest: ClassVar[float] = 100.0
 
-    levels: tuple[Level, ...] = tuple(_share_level(value) for value in ("95", "90", "80", "70", "60"))
+    levels: tuple[Level, ...] = ladder(_UNIT, "95", "90", "80", "70", "60")
     centred: bool = False
 
-    @classmethod
-    def level(cls, value: float | str) -> Level:
-        """Make a level from what is left of the side in %."""
-        return _share_level(value)
-
-    def prepared(self, batch: Batch) -> Render:
+    def prepare_levels(self, batch: Batch) -> AlterLevel:
         """Draw the place of every case's window."""
         places = self.uniform(batch, 2, "place")
         if self.centred:
@@ -68,7 +64,7 @@ class XrFieldOfView(RadiographShift):
         rows, columns = pixel_axes(batch.images)
         height, width = batch.images.shape[-2:]
 
-        def render(level: Level) -> Altered:
+        def render(level: Level) -> Change:
             share = level.value / 100.0
             top, left = (
                 place[:, None, None] * (1.0 - share) * side
@@ -77,7 +73,7 @@ class XrFieldOfView(RadiographShift):
             down, across = top + share * (rows + 0.5) - 0.5, left + share * (columns + 0.5) - 0.5
             inside = (rows + 0.5 > top) & (rows + 0.5 < top + share * height)
             inside = inside & (columns + 0.5 > left) & (columns + 0.5 < left + share * width)
-            return Altered(
+            return Change(
                 images=sampled(batch.images, down, across).clamp(0.0, 1.0),
                 measured={"lesion_share": seen_share(batch, inside[:, None].float())},
                 spacing_mm=share * in_plane_spacing_mm(batch),

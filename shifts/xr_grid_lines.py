@@ -19,8 +19,9 @@ from robustbench_rad.conditions import Level
 from robustbench_rad.registry import register
 from robustbench_rad.shifts._display_curve import same_mean
 from robustbench_rad.shifts._inputs import per_case
+from robustbench_rad.shifts._ladder import AlterLevel, Change, ladder
 from robustbench_rad.shifts._levels import require_one_of, require_positive
-from robustbench_rad.shifts._radiograph import Altered, ExposureShift, MillimetreShift, Render, number_level
+from robustbench_rad.shifts._radiograph import ExposureShift, MillimetreShift
 from robustbench_rad.shifts._resample import pixel_axes
 
 if TYPE_CHECKING:
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
 
 _UNIT = "% modulation"
 _FEWEST_LINES = 1.0  # fewer periods over the image are no lines
-
-
-def _modulation_level(value: float | str) -> Level:
-    return number_level(value, _UNIT, what="a modulation in %", least=0.0, most=50.0)
 
 
 @register(
@@ -62,8 +59,12 @@ class XrGridLines(ExposureShift, MillimetreShift):
     """
 
     neutral: ClassVar[float | None] = 0.0
+    unit: ClassVar[str] = _UNIT
+    what: ClassVar[str] = "a modulation in %"
+    lowest: ClassVar[float] = 0.0
+    highest: ClassVar[float] = 50.0
 
-    levels: tuple[Level, ...] = tuple(_modulation_level(value) for value in ("0.5", "1", "2", "3", "4"))
+    levels: tuple[Level, ...] = ladder(_UNIT, "0.5", "1", "2", "3", "4")
     grid_lines_per_mm: float = 4.0
     cutoff_per_modulation: float = 4.0
     lines: str = "vertical"
@@ -77,12 +78,7 @@ class XrGridLines(ExposureShift, MillimetreShift):
         if steepest >= 1.0:
             raise ValueError(f"cutoff_per_modulation: expected less than all exposure to be lost, got {steepest:.0%}")
 
-    @classmethod
-    def level(cls, value: float | str) -> Level:
-        """Make a level from a modulation in %."""
-        return _modulation_level(value)
-
-    def prepared(self, batch: Batch) -> Render:
+    def prepare_levels(self, batch: Batch) -> AlterLevel:
         """Draw phase and side; the levels share the sinusoid."""
         spacing, usable, reason = self.spacing_mm(batch)
         before = self.curve.exposure(batch.images)
@@ -97,12 +93,12 @@ class XrGridLines(ExposureShift, MillimetreShift):
         ramp = torch.where(per_case(side, before) < 0.5, ramp, 1.0 - ramp)
         seen = frequency * step * axis.numel() >= _FEWEST_LINES
 
-        def render(level: Level) -> Altered:
+        def render(level: Level) -> Change:
             modulation = level.value / 100.0
             cutoff = self.cutoff_per_modulation * modulation
             lined = before * (1.0 + modulation * wave) * (1.0 - cutoff * ramp)
             why = "" if bool(seen.all()) else "the grid's frequency falls on the sampling: no lines"
-            return Altered(
+            return Change(
                 images=self.curve.changed(same_mean(lined, before, batch.images), before, batch.images),
                 measured={"alias_frequency_per_mm": frequency, "cutoff": torch.full_like(frequency, cutoff)},
                 applicable=usable & seen,

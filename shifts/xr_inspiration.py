@@ -16,8 +16,9 @@ import torch
 from robustbench_rad.conditions import Level
 from robustbench_rad.registry import register
 from robustbench_rad.shifts._attenuation import attenuation_cm2_per_g
+from robustbench_rad.shifts._ladder import AlterLevel, Change, ladder
 from robustbench_rad.shifts._levels import require_positive
-from robustbench_rad.shifts._radiograph import Altered, ExposureShift, Render, number_level
+from robustbench_rad.shifts._radiograph import ExposureShift
 from robustbench_rad.shifts._resample import pixel_axes, sampled, sampled_mask
 from robustbench_rad.shifts._thorax import column, extent
 
@@ -30,10 +31,6 @@ _UNIT = "× lung height"
 _LEAST_EXPOSURE = 1e-4
 _LARGEST_STRETCH = 2.5  # of what lies below the lungs; beyond, the image is made of streaks
 _BEAM_KV = 120.0
-
-
-def _height_level(value: float | str) -> Level:
-    return number_level(value, _UNIT, what="a factor on the height of the lungs", least=0.5, most=1.0)
 
 
 @register(
@@ -60,20 +57,19 @@ class XrInspiration(ExposureShift):
     """
 
     neutral: ClassVar[float | None] = 1.0
+    unit: ClassVar[str] = _UNIT
+    what: ClassVar[str] = "a factor on the height of the lungs"
+    lowest: ClassVar[float] = 0.5
+    highest: ClassVar[float] = 1.0
 
-    levels: tuple[Level, ...] = tuple(_height_level(value) for value in ("0.97", "0.94", "0.9", "0.85", "0.8"))
+    levels: tuple[Level, ...] = ladder(_UNIT, "0.97", "0.94", "0.9", "0.85", "0.8")
     lung_water_mm: float = 30.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, ("lung_water_mm",))
 
-    @classmethod
-    def level(cls, value: float | str) -> Level:
-        """Make a level from a factor on the height of the lungs."""
-        return _height_level(value)
-
-    def prepared(self, batch: Batch) -> Render:
+    def prepare_levels(self, batch: Batch) -> AlterLevel:
         """Find the lungs."""
         masks = torch.zeros_like(batch.images, dtype=torch.bool) if batch.anatomy is None else batch.anatomy
         edges = [extent(mask) for mask in masks[:, 0]]
@@ -83,7 +79,7 @@ class XrInspiration(ExposureShift):
         _, columns = pixel_axes(batch.images)
         tissue = self.lung_water_mm / 10.0 * attenuation_cm2_per_g("water", _BEAM_KV)
 
-        def render(level: Level) -> Altered:
+        def render(level: Level) -> Change:
             rows, stretch = compressed_rows(batch.images, top, bottom, level.value)
             enough = stretch <= _LARGEST_STRETCH
             lungs = sampled(masks.to(batch.images.dtype), rows, columns)
@@ -93,7 +89,7 @@ class XrInspiration(ExposureShift):
             added = (self._line(images) - self._line(moved)).sum((1, 2, 3)) / tissue
             mass = (lungs.sum((1, 2, 3)) + added) / masks.sum((1, 2, 3))
             reasons = ((missing, ~found), ("too little of the image lies below the lungs", found & ~enough))
-            return Altered(
+            return Change(
                 images=images,
                 measured={"lung_height_factor": _heights(after) / _heights(masks), "mass_ratio": mass},
                 applicable=found & enough,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
@@ -23,9 +23,10 @@ from robustbench_rad.shifts._attenuation import TUBE_VOLTAGES_KV, contrast_facto
 from robustbench_rad.shifts._display_curve import same_mean
 from robustbench_rad.shifts._header import header_numbers
 from robustbench_rad.shifts._inputs import per_case
+from robustbench_rad.shifts._ladder import AlterLevel, Change, ladder
 from robustbench_rad.shifts._levels import require_positive
 from robustbench_rad.shifts._mirror import mirrored
-from robustbench_rad.shifts._radiograph import Altered, ExposureShift, MillimetreShift, Render, number_level
+from robustbench_rad.shifts._radiograph import ExposureShift, MillimetreShift
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,10 +36,6 @@ if TYPE_CHECKING:
 _UNIT = "kVp"
 _LEAST_EXPOSURE = 1e-4
 _LOWEST, _HIGHEST = TUBE_VOLTAGES_KV[0], TUBE_VOLTAGES_KV[-1]
-
-
-def _voltage_level(value: float | str) -> Level:
-    return number_level(value, _UNIT, what="a tube voltage in kVp", least=_LOWEST, most=_HIGHEST)
 
 
 @register(
@@ -65,7 +62,12 @@ class XrKvp(ExposureShift, MillimetreShift):
         fine_mm: Standard deviation of the Gaussian that parts fine structure.
     """
 
-    levels: tuple[Level, ...] = tuple(_voltage_level(value) for value in ("110", "100", "90", "80", "70"))
+    unit: ClassVar[str] = _UNIT
+    what: ClassVar[str] = "a tube voltage in kVp"
+    lowest: ClassVar[float] = _LOWEST
+    highest: ClassVar[float] = _HIGHEST
+
+    levels: tuple[Level, ...] = ladder(_UNIT, "110", "100", "90", "80", "70")
     assumed_kvp: float = 125.0
     bone_share: float = 0.5
     fine_mm: float = 8.0
@@ -80,11 +82,6 @@ class XrKvp(ExposureShift, MillimetreShift):
                 f"got {self.bone_share} and {self.assumed_kvp}"
             )
 
-    @classmethod
-    def level(cls, value: float | str) -> Level:
-        """Make a level from a tube voltage in kVp."""
-        return _voltage_level(value)
-
     def source_kvp(self, batch: Batch) -> list[float]:
         """Tube voltage of every case, assumed where the file says none."""
         return [self.assumed_kvp if math.isnan(value) else value for value in header_numbers(batch, "KVP")]
@@ -98,7 +95,7 @@ class XrKvp(ExposureShift, MillimetreShift):
             Measurement(quantity="source_kvp_assumed", values=torch.tensor(assumed, device=batch.device)),
         ]
 
-    def prepared(self, batch: Batch) -> Render:
+    def prepare_levels(self, batch: Batch) -> AlterLevel:
         """Part fine structure from the rest, once for all levels."""
         spacing, usable, reason = self.spacing_mm(batch)
         sources = self.source_kvp(batch)
@@ -109,7 +106,7 @@ class XrKvp(ExposureShift, MillimetreShift):
         line = -before.clamp_min(_LEAST_EXPOSURE).log()
         fine = line - mirrored(line, spacing, self._coarse, reach=6.0 * self.fine_mm)
 
-        def render(level: Level) -> Altered:
+        def render(level: Level) -> Change:
             soft, bone = (
                 line.new_tensor([contrast_factor(material, source, level.value) for source in sources])
                 for material in ("water", "bone")
@@ -118,7 +115,7 @@ class XrKvp(ExposureShift, MillimetreShift):
             exposure = same_mean(before * torch.exp(-added), before, batch.images)
             images = self.curve.changed(exposure, before, batch.images)
             same = line.new_tensor(sources) == level.value
-            return Altered(
+            return Change(
                 images=torch.where(per_case(same, images), batch.images, images),
                 measured={"soft_tissue_factor": soft, "bone_factor": bone},
                 applicable=usable & inside,

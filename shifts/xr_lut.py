@@ -16,8 +16,9 @@ import torch
 
 from robustbench_rad.conditions import Level
 from robustbench_rad.registry import register
+from robustbench_rad.shifts._ladder import AlterLevel, Change, ladder
 from robustbench_rad.shifts._levels import require_positive
-from robustbench_rad.shifts._radiograph import Altered, RadiographShift, Render, number_level
+from robustbench_rad.shifts._radiograph import RadiographShift
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,14 +30,6 @@ _CENTRES = ("-3", "3", "-6", "6", "-10", "10", "-15", "15", "-20", "20")
 _CENTRE_UNIT = "% of the scale"
 _MIDDLE = 0.5
 _LEAST = 1e-12
-
-
-def _gamma_level(value: float | str) -> Level:
-    return number_level(value, "gamma", what="a gamma", least=0.1, most=10.0)
-
-
-def _centre_level(value: float | str) -> Level:
-    return number_level(value, _CENTRE_UNIT, what="a shift of the centre in %", least=-90.0, most=90.0)
 
 
 @register(
@@ -60,20 +53,19 @@ class XrLut(RadiographShift):
     """
 
     neutral: ClassVar[float | None] = 1.0
+    unit: ClassVar[str] = "gamma"
+    what: ClassVar[str] = "a gamma"
+    lowest: ClassVar[float] = 0.1
+    highest: ClassVar[float] = 10.0
 
-    levels: tuple[Level, ...] = tuple(_gamma_level(value) for value in _GAMMAS)
+    levels: tuple[Level, ...] = ladder("gamma", *_GAMMAS)
 
-    @classmethod
-    def level(cls, value: float | str) -> Level:
-        """Make a level from a gamma."""
-        return _gamma_level(value)
-
-    def prepared(self, batch: Batch) -> Render:
+    def prepare_levels(self, batch: Batch) -> AlterLevel:
         """Nothing is shared."""
 
-        def render(level: Level) -> Altered:
+        def render(level: Level) -> Change:
             grey = torch.full((len(batch),), _MIDDLE**level.value, device=batch.device)
-            return Altered(images=with_gamma(batch.images, level.value), measured={"middle_grey": grey})
+            return Change(images=with_gamma(batch.images, level.value), measured={"middle_grey": grey})
 
         return render
 
@@ -100,26 +92,25 @@ class XrLutCentre(RadiographShift):
     """
 
     neutral: ClassVar[float | None] = 0.0
+    unit: ClassVar[str] = _CENTRE_UNIT
+    what: ClassVar[str] = "a shift of the centre in %"
+    lowest: ClassVar[float] = -90.0
+    highest: ClassVar[float] = 90.0
 
-    levels: tuple[Level, ...] = tuple(_centre_level(value) for value in _CENTRES)
+    levels: tuple[Level, ...] = ladder(_CENTRE_UNIT, *_CENTRES)
     width: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, ("width",))
 
-    @classmethod
-    def level(cls, value: float | str) -> Level:
-        """Make a level from a shift in % of the scale."""
-        return _centre_level(value)
-
-    def prepared(self, batch: Batch) -> Render:
+    def prepare_levels(self, batch: Batch) -> AlterLevel:
         """Nothing is shared."""
 
-        def render(level: Level) -> Altered:
+        def render(level: Level) -> Change:
             shift = level.value / 100.0 / self.width
             middle = torch.full((len(batch),), _MIDDLE, device=batch.device)
-            return Altered(
+            return Change(
                 images=with_centre(batch.images, shift),
                 measured={"middle_grey": with_centre(middle, shift)},
             )

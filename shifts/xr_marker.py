@@ -15,8 +15,9 @@ import torch
 from robustbench_rad.conditions import Level
 from robustbench_rad.glyphs import LETTERS, Glyph, coverage, text_picture
 from robustbench_rad.registry import register
+from robustbench_rad.shifts._ladder import AlterLevel, Change, ladder
 from robustbench_rad.shifts._levels import require_one_of, require_positive
-from robustbench_rad.shifts._radiograph import Altered, ExposureShift, Render, number_level
+from robustbench_rad.shifts._radiograph import ExposureShift
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,10 +28,6 @@ _UNIT = "% of the height"
 _MOST = 4
 _INSET, _SPREAD = 0.02, 0.08  # how far from the corner, as a share of the room that a marker has
 _ON_IMAGE = {"L": 1.0, "R": 0.0}  # a patient's left is on the right of the image
-
-
-def _height_level(value: float | str) -> Level:
-    return number_level(value, _UNIT, what="a height of letters in %", least=0.0, most=30.0)
 
 
 @register(
@@ -59,8 +56,12 @@ class XrMarker(ExposureShift):
     """
 
     neutral: ClassVar[float | None] = 0.0
+    unit: ClassVar[str] = _UNIT
+    what: ClassVar[str] = "a height of letters in %"
+    lowest: ClassVar[float] = 0.0
+    highest: ClassVar[float] = 30.0
 
-    levels: tuple[Level, ...] = tuple(_height_level(value) for value in ("3", "4", "5", "6.5", "8"))
+    levels: tuple[Level, ...] = ladder(_UNIT, "3", "4", "5", "6.5", "8")
     words: tuple[str, ...] = ("L", "R", "AP", "PORTABLE")
     sides: str = "correct"
     attenuation_decades: float = 1.2
@@ -73,24 +74,19 @@ class XrMarker(ExposureShift):
         if not words or not all(isinstance(word, str) and word.strip() and set(word) <= set(LETTERS) for word in words):
             raise ValueError(f"words: expected a list of words of the letters {''.join(LETTERS)}, got {self.words!r}")
 
-    @classmethod
-    def level(cls, value: float | str) -> Level:
-        """Make a level from a height of letters in %."""
-        return _height_level(value)
-
-    def prepared(self, batch: Batch) -> Render:
+    def prepare_levels(self, batch: Batch) -> AlterLevel:
         """Draw words and places of four markers for each case."""
         pictures = {word: Glyph(picture=text_picture(word), height=1.0) for word in self.words}
         chosen = [
             self._markers(row) for row in self.uniform(batch, 4 * _MOST, "markers").reshape(-1, _MOST, 4).tolist()
         ]
 
-        def render(level: Level) -> Altered:
+        def render(level: Level) -> Change:
             count = marker_count(level.value)
             cases = [_drawn(pictures, markers[:count], level.value / 100.0, batch.images) for markers in chosen]
             opacity = torch.stack(cases)
             ratio = 1.0 - opacity * (1.0 - 10.0**-self.attenuation_decades)
-            return Altered(
+            return Change(
                 images=self.curve.signal(ratio, batch.images),
                 measured={
                     "markers": opacity.new_tensor([len(markers[:count]) for markers in chosen]),

@@ -16,11 +16,12 @@ import torch
 from robustbench_rad.conditions import Level
 from robustbench_rad.registry import register
 from robustbench_rad.shifts._display_curve import exposed
+from robustbench_rad.shifts._ladder import AlterLevel, Change, ladder
 from robustbench_rad.shifts._lesions import seen_share
 from robustbench_rad.shifts._levels import require_positive
 from robustbench_rad.shifts._overlay import Canvas, Point
 from robustbench_rad.shifts._percentile import percentile
-from robustbench_rad.shifts._radiograph import Altered, ExposureShift, MillimetreShift, Render, number_level
+from robustbench_rad.shifts._radiograph import ExposureShift, MillimetreShift
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,10 +33,6 @@ _HOLE_PITCH_MM = 16.0
 _PLATE_MM, _THICKNESS_MM = 12.0, 4.0
 _HEAD_RADIUS_MM, _SHAFT_MM, _SCREW_MM = 4.0, 3.5, 28.0
 _COVERED = 0.02  # decades that can be seen
-
-
-def _length_level(value: float | str) -> Level:
-    return number_level(value, _UNIT, what="the length of a plate in mm", least=0.0, most=400.0)
 
 
 @register(
@@ -62,34 +59,33 @@ class XrMetalHardware(ExposureShift, MillimetreShift):
     """
 
     neutral: ClassVar[float | None] = 0.0
+    unit: ClassVar[str] = _UNIT
+    what: ClassVar[str] = "the length of a plate in mm"
+    lowest: ClassVar[float] = 0.0
+    highest: ClassVar[float] = 400.0
 
-    levels: tuple[Level, ...] = tuple(_length_level(value) for value in ("40", "70", "100", "140", "180"))
+    levels: tuple[Level, ...] = ladder(_UNIT, "40", "70", "100", "140", "180")
     attenuation_decades: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, ("attenuation_decades",))
 
-    @classmethod
-    def level(cls, value: float | str) -> Level:
-        """Make a level from the length of the plate in mm."""
-        return _length_level(value)
-
-    def prepared(self, batch: Batch) -> Render:
+    def prepare_levels(self, batch: Batch) -> AlterLevel:
         """Find place and direction, and draw the view, of every case."""
         spacing, usable, reason = self.spacing_mm(batch)
         canvases = [Canvas.of(image, step) for image, step in zip(batch.images, spacing, strict=True)]
         poses = [principal_axis(image, canvas) for image, canvas in zip(_bright(batch.images), canvases, strict=True)]
         from_side = [draw < 0.5 for draw in self.uniform(batch, 1, "view")[:, 0].tolist()]
 
-        def render(level: Level) -> Altered:
+        def render(level: Level) -> Change:
             cases = [
                 (side_view if side else front_view)(canvas, *pose, level.value)
                 for canvas, pose, side in zip(canvases, poses, from_side, strict=True)
             ]
             decades = self.attenuation_decades * torch.stack(cases)[:, None]
             covered = (decades > _COVERED).to(decades.dtype)
-            return Altered(
+            return Change(
                 images=self.curve.signal(10.0**-decades, batch.images),
                 measured={
                     "screws": torch.full_like(spacing[:, 0], float(len(screw_places(level.value)))),

@@ -14,9 +14,10 @@ import torch
 
 from robustbench_rad.conditions import Level
 from robustbench_rad.registry import register
+from robustbench_rad.shifts._ladder import AlterLevel, Change, ladder
 from robustbench_rad.shifts._levels import require_one_of
 from robustbench_rad.shifts._mirror import mirrored
-from robustbench_rad.shifts._radiograph import Altered, ExposureShift, MillimetreShift, Render, number_level
+from robustbench_rad.shifts._radiograph import ExposureShift, MillimetreShift
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
     from robustbench_rad.conditions import Batch
 
 _UNIT = "mm"
-
-
-def _path_level(value: float | str) -> Level:
-    return number_level(value, _UNIT, what="a path in mm", least=0.0, most=50.0)
 
 
 @register(
@@ -53,26 +50,25 @@ class XrMotionBlur(ExposureShift, MillimetreShift):
     """
 
     neutral: ClassVar[float | None] = 0.0
+    unit: ClassVar[str] = _UNIT
+    what: ClassVar[str] = "a path in mm"
+    lowest: ClassVar[float] = 0.0
+    highest: ClassVar[float] = 50.0
 
-    levels: tuple[Level, ...] = tuple(_path_level(value) for value in ("0.25", "0.5", "1", "2", "4"))
+    levels: tuple[Level, ...] = ladder(_UNIT, "0.25", "0.5", "1", "2", "4")
     direction: str = "any"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_one_of(self, "direction", ("any", "vertical", "horizontal"))
 
-    @classmethod
-    def level(cls, value: float | str) -> Level:
-        """Make a level from a path in mm."""
-        return _path_level(value)
-
-    def prepared(self, batch: Batch) -> Render:
+    def prepare_levels(self, batch: Batch) -> AlterLevel:
         """Draw the direction of every case; the levels share it."""
         spacing, usable, reason = self.spacing_mm(batch)
         before = self.curve.exposure(batch.images)
         angles = self._angles(batch)
 
-        def render(level: Level) -> Altered:
+        def render(level: Level) -> Change:
             blurred = torch.cat(
                 [
                     moved(before[row : row + 1], spacing[row : row + 1], level.value, angle)
@@ -81,7 +77,7 @@ class XrMotionBlur(ExposureShift, MillimetreShift):
             )
             path = level.value * torch.hypot(angles.sin() / spacing[:, 0], angles.cos() / spacing[:, 1])
             zero = 1.0 / level.value if level.value else math.inf
-            return Altered(
+            return Change(
                 images=self.curve.changed(blurred.clamp_min(0.0), before, batch.images),
                 measured={"path_px": path, "first_zero_per_mm": torch.full_like(path, zero)},
                 applicable=usable,

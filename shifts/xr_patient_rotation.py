@@ -16,8 +16,9 @@ from robustbench_rad.conditions import Level
 from robustbench_rad.registry import register
 from robustbench_rad.shifts._display_curve import exposed, same_mean
 from robustbench_rad.shifts._inputs import per_case
+from robustbench_rad.shifts._ladder import AlterLevel, Change, ladder
 from robustbench_rad.shifts._levels import require_positive
-from robustbench_rad.shifts._radiograph import Altered, ExposureShift, Render, number_level
+from robustbench_rad.shifts._radiograph import ExposureShift
 from robustbench_rad.shifts._resample import pixel_axes, sampled, sampled_mask
 
 if TYPE_CHECKING:
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
     from robustbench_rad.conditions import Batch
 
 _UNIT = "decades"
-
-
-def _gradient_level(value: float | str) -> Level:
-    return number_level(value, _UNIT, what="a gradient in decades", least=0.0, most=1.0)
 
 
 @register(
@@ -55,8 +52,12 @@ class XrPatientRotation(ExposureShift):
     """
 
     neutral: ClassVar[float | None] = 0.0
+    unit: ClassVar[str] = _UNIT
+    what: ClassVar[str] = "a gradient in decades"
+    lowest: ClassVar[float] = 0.0
+    highest: ClassVar[float] = 1.0
 
-    levels: tuple[Level, ...] = tuple(_gradient_level(value) for value in ("0.05", "0.1", "0.15", "0.2", "0.3"))
+    levels: tuple[Level, ...] = ladder(_UNIT, "0.05", "0.1", "0.15", "0.2", "0.3")
     midline_shift_per_decade: float = 0.15
 
     def __post_init__(self) -> None:
@@ -66,19 +67,14 @@ class XrPatientRotation(ExposureShift):
         if largest > 0.2:  # a quarter would fold the image
             raise ValueError(f"midline_shift_per_decade: expected a shift of at most 0.2 of the width, got {largest:g}")
 
-    @classmethod
-    def level(cls, value: float | str) -> Level:
-        """Make a level from a gradient in decades."""
-        return _gradient_level(value)
-
-    def prepared(self, batch: Batch) -> Render:
+    def prepare_levels(self, batch: Batch) -> AlterLevel:
         """Draw the side of every case."""
         side = torch.where(self.uniform(batch, 1, "side")[:, 0] < 0.5, -1.0, 1.0)
         rows, columns = pixel_axes(batch.images)
         width = batch.images.shape[-1]
         place = (columns + 0.5) / width
 
-        def render(level: Level) -> Altered:
+        def render(level: Level) -> Change:
             shift = level.value * self.midline_shift_per_decade
             source = columns - side[:, None, None] * shift * width * 4.0 * place * (1.0 - place)
             turned = sampled(batch.images, rows, source).clamp(0.0, 1.0)
@@ -87,7 +83,7 @@ class XrPatientRotation(ExposureShift):
             graded = before * 10.0 ** (slope * (place[None] - 0.5))
             images = self.curve.changed(same_mean(graded, before, turned), before, turned)
             achieved = gradient_decades(self.curve.exposure(images), before, exposed(turned) & exposed(images))
-            return Altered(
+            return Change(
                 images=images,
                 measured={"gradient_decades": achieved, "midline_shift": side * shift},
                 anatomy=sampled_mask(batch.anatomy, rows, source),

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from robustbench_rad.conditions import Level
 from robustbench_rad.registry import register
-from robustbench_rad.shifts._radiograph import Altered, RadiographShift, Render
+from robustbench_rad.shifts._ladder import AlterLevel, Change
+from robustbench_rad.shifts._radiograph import RadiographShift
 
 if TYPE_CHECKING:
     from robustbench_rad.conditions import Batch
@@ -45,11 +46,11 @@ class XrPolarity(RadiographShift):
             return Level(name="as it is", value=0.0, unit="")
         raise ValueError(f"expected inverted, got {value}")
 
-    def prepared(self, batch: Batch) -> Render:
+    def prepare_levels(self, batch: Batch) -> AlterLevel:
         """Nothing is shared."""
 
-        def render(level: Level) -> Altered:
+        def render(level: Level) -> Change:
             del level
-            return Altered(images=1.0 - batch.images, attributes={"PhotometricInterpretation": "MONOCHROME1"})
+            return Change(images=1.0 - batch.images, attributes={"PhotometricInterpretation": "MONOCHROME1"})
 
         return render

@@ -19,8 +19,9 @@ import torch
 
 from robustbench_rad.conditions import Level
 from robustbench_rad.registry import register
+from robustbench_rad.shifts._ladder import AlterLevel, Change, ladder
 from robustbench_rad.shifts._levels import require_one_of
-from robustbench_rad.shifts._radiograph import Altered, RadiographShift, Render, number_level
+from robustbench_rad.shifts._radiograph import RadiographShift
 from robustbench_rad.shifts._resample import pixel_axes, sampled, sampled_mask
 from robustbench_rad.shifts._thorax import Thorax, column, lungs_width, width_in_row
 
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
 _UNIT = "× heart width"
 _VIEW_COLUMNS = {"view", "viewposition"}
 _FALLS_OVER = 1.2  # heart radii, where the chest wall is further away
-
-
-def _ratio_level(value: float | str) -> Level:
-    return number_level(value, _UNIT, what="a factor on the heart's width", least=1.0, most=1.5)
 
 
 @register(
@@ -62,20 +59,19 @@ class XrProjectionAp(RadiographShift):
     """
 
     neutral: ClassVar[float | None] = 1.0
+    unit: ClassVar[str] = _UNIT
+    what: ClassVar[str] = "a factor on the heart's width"
+    lowest: ClassVar[float] = 1.0
+    highest: ClassVar[float] = 1.5
 
-    levels: tuple[Level, ...] = tuple(_ratio_level(value) for value in ("1.03", "1.06", "1.10", "1.125", "1.15"))
+    levels: tuple[Level, ...] = ladder(_UNIT, "1.03", "1.06", "1.10", "1.125", "1.15")
     mask: str = "lungs"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_one_of(self, "mask", ("lungs", "heart"))
 
-    @classmethod
-    def level(cls, value: float | str) -> Level:
-        """Make a level from a factor on the heart's width."""
-        return _ratio_level(value)
-
-    def prepared(self, batch: Batch) -> Render:
+    def prepare_levels(self, batch: Batch) -> AlterLevel:
         """Find every heart."""
         before = self._thoraces(batch.anatomy, len(batch))
         found = torch.tensor([thorax.known for thorax in before], device=batch.device)
@@ -91,10 +87,10 @@ class XrProjectionAp(RadiographShift):
         if batch.anatomy is None:
             reason = f"no mask of the {self.mask}; give [data] anatomy"
 
-        def render(level: Level) -> Altered:
+        def render(level: Level) -> Change:
             rows, columns = magnified_heart(before, batch.images, level.value)
             anatomy = sampled_mask(batch.anatomy, rows, columns)
-            return Altered(
+            return Change(
                 images=sampled(batch.images, rows, columns).clamp(0.0, 1.0),
                 measured=self._measured(anatomy, before, batch),
                 applicable=found & ~already,

@@ -15,9 +15,10 @@ from robustbench_rad.conditions import Level
 from robustbench_rad.registry import register
 from robustbench_rad.shifts._display_curve import exposed
 from robustbench_rad.shifts._inputs import per_case
+from robustbench_rad.shifts._ladder import AlterLevel, Change, ladder
 from robustbench_rad.shifts._lesions import seen_share
 from robustbench_rad.shifts._percentile import percentile
-from robustbench_rad.shifts._radiograph import Altered, ExposureShift, Render, number_level
+from robustbench_rad.shifts._radiograph import ExposureShift
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
     from robustbench_rad.conditions import Batch
 
 _UNIT = "% of the pixels"
-
-
-def _burn_level(value: float | str) -> Level:
-    return number_level(value, _UNIT, what="a share of the pixels in %", least=0.0, most=60.0)
 
 
 @register(
@@ -54,29 +51,28 @@ class XrSaturation(ExposureShift):
     """
 
     neutral: ClassVar[float | None] = 0.0
+    unit: ClassVar[str] = _UNIT
+    what: ClassVar[str] = "a share of the pixels in %"
+    lowest: ClassVar[float] = 0.0
+    highest: ClassVar[float] = 60.0
 
-    levels: tuple[Level, ...] = tuple(_burn_level(value) for value in ("1", "3", "6", "10", "15"))
+    levels: tuple[Level, ...] = ladder(_UNIT, "1", "3", "6", "10", "15")
     rescale: bool = True
 
-    @classmethod
-    def level(cls, value: float | str) -> Level:
-        """Make a level from a share of the pixels in %."""
-        return _burn_level(value)
-
-    def prepared(self, batch: Batch) -> Render:
+    def prepare_levels(self, batch: Batch) -> AlterLevel:
         """Where the display ends is the same for all levels."""
         known = exposed(batch.images)
         count = known.sum((1, 2, 3))
         dark_is_much = self.display_curve == "log-linear"
 
-        def render(level: Level) -> Altered:
+        def render(level: Level) -> Change:
             share = level.value / 100.0
             # a clip of the exposure is a clip of the signal, because the curve is monotone
             clip = percentile(batch.images, share if dark_is_much else 1.0 - share, known).nan_to_num(0.5)
             clip = per_case(clip, batch.images)
             burnt = known & (batch.images <= clip if dark_is_much else batch.images >= clip)
             images = burnt_out(batch.images, clip, dark_is_much=dark_is_much, rescale=self.rescale)
-            return Altered(
+            return Change(
                 images=torch.where(known, images, batch.images),
                 measured={
                     "burnt_share": burnt.sum((1, 2, 3)) / count,

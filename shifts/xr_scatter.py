@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
 from robustbench_rad.conditions import Level, Measurement
 from robustbench_rad.registry import register
 from robustbench_rad.shifts._display_curve import exposed, same_mean
+from robustbench_rad.shifts._ladder import AlterLevel, Change, ladder
 from robustbench_rad.shifts._levels import require_positive
 from robustbench_rad.shifts._mirror import mirrored
 from robustbench_rad.shifts._percentile import percentile
-from robustbench_rad.shifts._radiograph import Altered, ExposureShift, MillimetreShift, Render, number_level
+from robustbench_rad.shifts._radiograph import ExposureShift, MillimetreShift
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
 
 _UNIT = "scatter fraction"
 _LUNG, _MEDIASTINUM = 0.75, 0.1  # percentiles of the exposure
-
-
-def _scatter_level(value: float | str) -> Level:
-    return number_level(value, _UNIT, what="a scatter fraction", least=0.0, most=0.95)
 
 
 @register(
@@ -63,7 +60,12 @@ class XrScatter(ExposureShift, MillimetreShift):
         kernel_fwhm_mm: Full width at half maximum of the scatter kernel.
     """
 
-    levels: tuple[Level, ...] = tuple(_scatter_level(value) for value in ("0.5", "0.55", "0.6", "0.65", "0.7"))
+    unit: ClassVar[str] = _UNIT
+    what: ClassVar[str] = "a scatter fraction"
+    lowest: ClassVar[float] = 0.0
+    highest: ClassVar[float] = 0.95
+
+    levels: tuple[Level, ...] = ladder(_UNIT, "0.5", "0.55", "0.6", "0.65", "0.7")
     source_scatter_fraction: float = 0.4
     kernel_fwhm_mm: float = 150.0
 
@@ -74,11 +76,6 @@ class XrScatter(ExposureShift, MillimetreShift):
         if self.source_scatter_fraction >= 1.0:
             raise ValueError(f"source_scatter_fraction: expected below 1, got {self.source_scatter_fraction}")
 
-    @classmethod
-    def level(cls, value: float | str) -> Level:
-        """Make a level from a scatter fraction."""
-        return _scatter_level(value)
-
     def is_neutral(self, level: Level) -> bool:
         """The scatter of the source."""
         return level.value == self.source_scatter_fraction
@@ -88,7 +85,7 @@ class XrScatter(ExposureShift, MillimetreShift):
         supposed = torch.full((len(batch),), self.source_scatter_fraction, device=batch.device)
         return [*super().about(batch), Measurement(quantity="source_scatter_fraction", values=supposed)]
 
-    def prepared(self, batch: Batch) -> Render:
+    def prepare_levels(self, batch: Batch) -> AlterLevel:
         """Part the source into primary radiation and scatter, once for all levels."""
         spacing, usable, reason = self.spacing_mm(batch)
         before = self.curve.exposure(batch.images)
@@ -97,13 +94,13 @@ class XrScatter(ExposureShift, MillimetreShift):
         primary = before - ratio * blurred
         places = [percentile(before, share, exposed(batch.images)) for share in (_LUNG, _MEDIASTINUM)]
 
-        def render(level: Level) -> Altered:
+        def render(level: Level) -> Change:
             more = level.value >= self.source_scatter_fraction
             scatter = scatter_to_primary(level.value) * blurred
             images = self.curve.changed(same_mean(primary + scatter, before, batch.images), before, batch.images)
             factor = (1.0 - level.value) / (1.0 - self.source_scatter_fraction)
             fractions = [_fraction_at(place, before, primary, scatter) for place in places]
-            return Altered(
+            return Change(
                 images=images,
                 measured={
                     "scatter_fraction_lung": fractions[0],

@@ -21,9 +21,10 @@ import torch
 from robustbench_rad.conditions import Level
 from robustbench_rad.registry import register
 from robustbench_rad.shifts._display_curve import exposed
+from robustbench_rad.shifts._ladder import AlterLevel, Change, ladder
 from robustbench_rad.shifts._levels import require_positive
 from robustbench_rad.shifts._mirror import mirrored
-from robustbench_rad.shifts._radiograph import Altered, MillimetreShift, Render, number_level
+from robustbench_rad.shifts._radiograph import MillimetreShift
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
 
 _UNIT = "% gain"
 _GAINS = ("15", "30", "50", "75", "100")
-
-
-def _gain_level(value: float | str) -> Level:
-    return number_level(value, _UNIT, what="a gain in %", least=-90.0, most=700.0)
 
 
 @register(
@@ -63,8 +60,12 @@ class XrVendorProcessing(MillimetreShift):
     """
 
     neutral: ClassVar[float | None] = 0.0
+    unit: ClassVar[str] = _UNIT
+    what: ClassVar[str] = "a gain in %"
+    lowest: ClassVar[float] = -90.0
+    highest: ClassVar[float] = 700.0
 
-    levels: tuple[Level, ...] = tuple(_gain_level(value) for value in _GAINS)
+    levels: tuple[Level, ...] = ladder(_UNIT, *_GAINS)
     finest_mm: float = 0.4
     octaves: int = 4
     contrast: float = 0.1
@@ -77,12 +78,7 @@ class XrVendorProcessing(MillimetreShift):
         if int(self.octaves) != self.octaves or self.octaves > 8:
             raise ValueError(f"octaves: expected a whole number up to 8, got {self.octaves}")
 
-    @classmethod
-    def level(cls, value: float | str) -> Level:
-        """Make a level from a gain in %."""
-        return _gain_level(value)
-
-    def prepared(self, batch: Batch) -> Render:
+    def prepare_levels(self, batch: Batch) -> AlterLevel:
         """Part the images into bands, once for all levels."""
         spacing, usable, reason = self.spacing_mm(batch)
         added = self._detail(batch.images, spacing)
@@ -92,10 +88,10 @@ class XrVendorProcessing(MillimetreShift):
         added = torch.where(kept, added - added.sum((1, 2, 3), keepdim=True) / count, 0.0)
         source = batch.images.detach().flatten(1).std(1, correction=0)
 
-        def render(level: Level) -> Altered:
+        def render(level: Level) -> Change:
             images = (batch.images + level.value / 100.0 * added).clamp(0.0, 1.0)
             contrast = images.detach().flatten(1).std(1, correction=0) / source
-            return Altered(images=images, measured={"signal_contrast": contrast}, applicable=usable, reason=reason)
+            return Change(images=images, measured={"signal_contrast": contrast}, applicable=usable, reason=reason)
 
         return render
 

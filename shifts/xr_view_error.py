@@ -17,7 +17,8 @@ from torch.nn import functional
 from robustbench_rad.conditions import Level
 from robustbench_rad.errors import DataError, PlanError
 from robustbench_rad.registry import register
-from robustbench_rad.shifts._radiograph import Altered, RadiographShift, Render
+from robustbench_rad.shifts._ladder import AlterLevel, Change
+from robustbench_rad.shifts._radiograph import RadiographShift
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -107,20 +108,20 @@ class XrViewError(RadiographShift):
             object.__setattr__(self, "_images", known)
         return known
 
-    def prepared(self, batch: Batch) -> Render:
+    def prepare_levels(self, batch: Batch) -> AlterLevel:
         """Draw an image of the bank for each case."""
         if not self.bank:
             nowhere = torch.zeros(len(batch), dtype=torch.bool, device=batch.device)
-            return lambda _: Altered(images=batch.images, applicable=nowhere, reason=_NEEDED)
+            return lambda _: Change(images=batch.images, applicable=nowhere, reason=_NEEDED)
         bank = self.images()
         numbers = (self.uniform(batch, 1, "bank")[:, 0].cpu() * len(bank)).long()
         height, width = batch.images.shape[-2:]
         chosen = bank[numbers].to(batch.device)
         laterals = functional.interpolate(chosen, (height, width), mode="bilinear", antialias=True).clamp(0.0, 1.0)
 
-        def render(level: Level) -> Altered:
+        def render(level: Level) -> Change:
             del level
-            return Altered(
+            return Change(
                 images=laterals.clone(),
                 measured={"bank_image": numbers.to(laterals)},
                 attributes={"ViewPosition": "LL"},
