@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, make_dataclass, replace
 from typing import Any, ClassVar, Protocol
@@ -93,7 +94,7 @@ class Known:
         volumes: Whether it is right on volumes.
         square_only: Whether it is right on square images only.
         channels: Channels it is hard-wired to.
-        gradients: Whether it asks for gradients, which are paid thrice.
+        gradients: Whether it asks for gradients, which are paid thrice; the catalogue's, see :mod:`robustbench_rad.bridges`.
         follows_gradient: Whether it must flip every call of a linear model that can be flipped.
         scaled: Steps that stand for a share of the ball's size: name of the argument → share.
         refused: Why it is not run at all.
@@ -310,6 +311,7 @@ def library(prefix: str) -> bridges.Bridge:
 
 def imported(module: str) -> Any:  # noqa: ANN401 - a module of a library without types
     """Import a module of the library; what it warns of, or does to global state, is not the user's affair."""
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # foolbox's zoo cannot be imported where git is missing
     with undisturbed(0, torch.device("cpu")):
         return importlib.import_module(module)
 
@@ -333,7 +335,7 @@ def condition(
     if known.refused or known.norm not in BASES:
         why = known.refused or "the norm it keeps to is not known, so its changes cannot be measured"
         raise PlanError(f"[checks.{id!r}]: {why}", hint=f"Take {known.equivalent} instead.")
-    base = BASES[known.norm]
+    base, known = BASES[known.norm], replace(known, gradients=name not in bridge.without_gradient)
     parameters = inspect.signature(made).parameters.values()
     usual = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     arguments = {p.name: p for p in parameters if p.kind in usual and p.name not in OURS and not hasattr(base, p.name)}

@@ -32,7 +32,7 @@ KNOWN: dict[str, Known] = {
     "AutoProjectedGradientDescent": Known(volumes=True, scaled=THIRD, instead="attack.apgd-linf"),
     "AutoConjugateGradient": Known(volumes=True, scaled=THIRD, instead="attack.apgd-linf"),
     "RescalingAutoConjugateGradient": Known(volumes=True, scaled=THIRD, instead="attack.apgd-linf"),
-    "SquareAttack": Known(square_only=True, gradients=False, instead="attack.square-linf"),
+    "SquareAttack": Known(square_only=True, instead="attack.square-linf"),
     "CarliniL2Method": Known(norm="l2", radius="", volumes=True, instead="attack.minimal-norm"),
     "CarliniLInfMethod": Known(radius="", volumes=True, instead="attack.minimal-norm"),
     "DeepFool": Known(norm="l2", radius="", volumes=True, instead="attack.minimal-norm"),

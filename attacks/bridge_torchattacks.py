@@ -36,8 +36,8 @@ KNOWN: dict[str, Known] = {
     "PGDRS": Known(follows_gradient=True, scaled=QUARTER),
     "APGD": Known(follows_gradient=True, instead="attack.apgd-linf"),
     "FAB": Known(volumes=True, instead="attack.fab-linf"),
-    "Square": Known(square_only=True, gradients=False, instead="attack.square-linf"),
-    "SPSA": Known(volumes=True, gradients=False, instead="attack.square-linf"),
+    "Square": Known(square_only=True, instead="attack.square-linf"),
+    "SPSA": Known(volumes=True, instead="attack.square-linf"),
     "DIFGSM": Known(square_only=True, scaled=QUARTER, instead="attack.momentum-linf"),
     "TIFGSM": Known(square_only=True, channels=3, scaled=QUARTER, instead="attack.momentum-linf"),
     "PIFGSM": Known(radius="max_epsilon", channels=3, instead="attack.momentum-linf"),
@@ -48,7 +48,7 @@ KNOWN: dict[str, Known] = {
     "EADEN": Known(norm="l1", instead="attack.minimal-norm", radius="", volumes=True),
     "EADL1": Known(norm="l1", instead="attack.minimal-norm", radius="", volumes=True),
     "SparseFool": Known(norm="l0", radius="", volumes=True),
-    "OnePixel": Known(norm="l0", radius="pixels", gradients=False),
+    "OnePixel": Known(norm="l0", radius="pixels"),
     "APGDT": Known(refused=THREE_CLASSES, instead="attack.apgd-linf"),
     "AutoAttack": Known(
         refused=f"{THREE_CLASSES}; it also switches off debuggers and coverage", instead="attack.worst-case"

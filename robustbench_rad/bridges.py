@@ -58,7 +58,7 @@ BRIDGES = (
         package="art",
         distribution="adversarial-robustness-toolbox",
         module="robustbench_rad.attacks.bridge_art",
-        install="pip install --no-deps adversarial-robustness-toolbox==1.20.1 && pip install packaging scikit-learn tqdm",
+        install="pip install adversarial-robustness-toolbox==1.20.1 packaging",
         example="art:ProjectedGradientDescent",
         reference="Nicolae et al. 2018, arXiv:1807.01069",
         without_gradient=(
@@ -79,7 +79,7 @@ BRIDGES = (
         package="foolbox",
         distribution="foolbox",
         module="robustbench_rad.attacks.bridge_foolbox",
-        install="pip install --no-deps foolbox==3.3.4 eagerpy && pip install gitpython requests",
+        install="pip install foolbox==3.3.4",
         example="foolbox:LinfPGD",
         reference="Rauber et al. 2020, doi:10.21105/joss.02607",
         without_gradient=(

@@ -1,5 +1,7 @@
 """Attacks of other libraries behind our oracle: equal where they are right, refused where they would be wrong."""
 
+import importlib
+import inspect
 import random
 import subprocess
 import sys
@@ -12,6 +14,8 @@ import torch
 from torch import nn
 
 from robustbench_rad import bridges
+from robustbench_rad.attacks._bridge import imported
+from robustbench_rad.attacks._bridge_view import View
 from robustbench_rad.attacks._units import ladder
 from robustbench_rad.attacks.fgsm import Fgsm
 from robustbench_rad.attacks.momentum_linf import MomentumLinf
@@ -25,6 +29,7 @@ from robustbench_rad.registry import entry, find
 FINE = 24  # bits: rounding stays below 1e-7, so that planes can be compared
 RADIUS = 8 / 255
 DISTRIBUTIONS = {bridge.prefix: bridge for bridge in bridges.BRIDGES}
+MODULES = {"art": "art.attacks.evasion", "foolbox": "foolbox.attacks", "torchattacks": "torchattacks"}
 SHORT = {  # options that make the attacks fast
     "torchattacks:APGD": {"steps": 4},
     "torchattacks:Square": {"n_queries": 20},
@@ -93,6 +98,12 @@ SOME = [f"torchattacks:{n}" for n in ("MIFGSM", "PGD", "APGD", "OnePixel", "PGDL
     "foolbox:LinfPGD",
     "art:SquareAttack",
 ]
+
+
+def classes(bridge):
+    """The attacks a library has, by name."""
+    module = imported(MODULES[bridge.prefix])
+    return {name: found for name, found in vars(module).items() if inspect.isclass(found)}
 
 
 def load(id, **options):
@@ -362,7 +373,7 @@ def test_a_library_that_is_missing_is_named_with_what_to_type(monkeypatch):
     from robustbench_rad.attacks import bridge_foolbox
 
     bridge_foolbox.__getattr__.cache_clear()
-    with pytest.raises(MissingExtraError, match="pip install --no-deps foolbox"):
+    with pytest.raises(MissingExtraError, match=r"pip install foolbox==3\.3\.4"):
         entry("foolbox:LinfPGD").load()
 
 
@@ -383,3 +394,55 @@ def test_ids_are_known_to_the_catalogue_without_importing_anything():
 def test_versions_are_those_installed():
     for bridge in bridges.BRIDGES:
         assert not bridge.version or bridge.version == version(bridge.distribution)
+
+
+@pytest.mark.parametrize("bridge", bridges.BRIDGES, ids=lambda bridge: bridge.prefix)
+def test_every_name_in_our_tables_is_an_attack_of_the_library(bridge):
+    if not bridge.version:
+        pytest.skip(bridge.install)
+    named = {*bridge.without_gradient, *importlib.import_module(bridge.module).KNOWN}
+    assert named <= set(classes(bridge))
+
+
+@pytest.mark.parametrize("bridge", bridges.BRIDGES, ids=lambda bridge: bridge.prefix)
+def test_the_catalogue_says_which_attacks_ask_for_gradients(lab, case, bridge, monkeypatch):
+    """Seen by running every attack of the library that is not refused."""
+    if not bridge.version:
+        pytest.skip(bridge.install)
+    classifier, images, labels = case
+    asked, ran, name = set(), set(), ""
+    ask = View.ask
+
+    def seen(self, planes, rows, *, gradient):
+        asked.update({name} if gradient else ())
+        return ask(self, planes, rows, gradient=gradient)
+
+    monkeypatch.setattr(View, "ask", seen)
+    for name in classes(bridge):
+        id = f"{bridge.prefix}:{name}"
+        try:
+            attack = load(id)
+        except PlanError:
+            continue
+        few = {word: 4 for word in ("steps", "max_iter", "repeats") if getattr(attack, word, 0) > 4}
+        few |= {"binary_search_steps": 2} if getattr(attack, "binary_search_steps", 0) > 2 else {}
+        lab.attack(attack_with(attack, few), classifier, lab.batch(images[:2], labels[:2]))
+        ran.add(name)
+    assert len(ran) > 10
+    assert ran - asked == ran & set(bridge.without_gradient)
+
+
+def attack_with(attack, options):
+    """The attack with other options; its own where those would not reach the edge."""
+    try:
+        return replace(attack, **options)
+    except ValueError:
+        return attack
+
+
+def test_foolbox_is_imported_where_git_is_missing(tmp_path):
+    if not DISTRIBUTIONS["foolbox"].version:
+        pytest.skip(DISTRIBUTIONS["foolbox"].install)
+    code = "from robustbench_rad.registry import entry; entry('foolbox:LinfPGD').load()"
+    environment = {"PATH": str(tmp_path), "HOME": str(tmp_path)}
+    assert subprocess.run([sys.executable, "-c", code], check=False, env=environment).returncode == 0
