@@ -295,7 +295,14 @@ class Classifier:
         return self.head.margins(self.outputs(display))
 
     def features(self, display: Tensor) -> Tensor:
-        """Penultimate activations ``(N, F)``: what goes into the last linear layer, or its global average.
+        """Penultimate activations ``(N, F)``: see :meth:`margins_and_features`."""
+        return self.margins_and_features(display)[1]
+
+    def margins_and_features(self, display: Tensor) -> tuple[Tensor, Tensor]:
+        """Margins ``(N, K)`` and penultimate activations ``(N, F)`` of one pass, without gradient.
+
+        The activations are what goes into the last linear layer, or the global average of what goes into the last
+        convolution.
 
         Raises:
             ModelError: The model gives no access to its layers, or has no last linear or convolution layer.
@@ -308,13 +315,21 @@ class Classifier:
         handles = [layer.register_forward_hook(capture) for layer in self._linear_layers()]
         try:
             with torch.no_grad():
-                self.outputs(display)
+                margins = self.margins(display)
         finally:
             for handle in handles:
                 handle.remove()
         if not captured:
             raise _no_layers()
-        return _flat(*(captured.get(True) or captured[False]))
+        return margins, _flat(*(captured.get(True) or captured[False]))
+
+    @property
+    def has_features(self) -> bool:
+        """Whether penultimate features can be read."""
+        try:
+            return bool(self._linear_layers())
+        except ModelError:
+            return False
 
     def last_linear(self) -> nn.Module:
         """The layer whose outputs are the model's outputs.

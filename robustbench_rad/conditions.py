@@ -43,7 +43,7 @@ class Unit(StrEnum):
 
     HU = "HU"
     SIGNAL = "signal"  # presentation or detector signal, declared range mapped to [0, 1]
-    MAGNITUDE = "magnitude"  # MR magnitude scaled by its own percentiles
+    MAGNITUDE = "magnitude"  # MR magnitude scaled by its own percentiles, not clipped
 
 
 class Kind(StrEnum):
@@ -94,8 +94,12 @@ class Batch:
             to them can be kept in a file, but not in this one.
         stored_bits: Bit depth of the stored image, for rounding.
         clean_margins: ``(N, K)`` margins of the unaltered images, or None before they are known.
+        clean_features: ``(N, F)`` penultimate features of the unaltered images, for a condition that ``reads_features``; None
+            where the model gives no access to its layers.
         metadata: N mappings of metadata columns.
         attributes: N mappings of whitelisted DICOM attributes, declared in the plan or not; empty for other formats.
+        zero_signal: ``(N,)`` value of physical images that stands for no signal at all; None: 0. MR scaled by its percentiles
+            has it below 0.
         burned_in: N times whether the file says that text is burned into its pixels, or empty for none. What is learned
             from such a case must not be seen in the image of another.
         audit_seed: The audit's seed, for draws that belong to no case.
@@ -118,9 +122,11 @@ class Batch:
     on_grid: tuple[bool, ...] = ()
     stored_bits: int = 8
     clean_margins: Tensor | None = None
+    clean_features: Tensor | None = None
     metadata: tuple[Mapping[str, str], ...] = ()
     attributes: tuple[Mapping[str, str], ...] = ()
     burned_in: tuple[bool, ...] = ()
+    zero_signal: Tensor | None = None
     audit_seed: int = 0
 
     def __len__(self) -> int:
@@ -134,7 +140,7 @@ class Batch:
     def select(self, index: Tensor) -> Self:
         """Return the cases at ``index`` (int64), in that order."""
         rows = index.tolist()
-        optional = ("spacing_mm", "anatomy", "lesion", "clean_margins")
+        optional = ("spacing_mm", "zero_signal", "anatomy", "lesion", "clean_margins", "clean_features")
         tensors = {name: value[index] for name in optional if (value := getattr(self, name)) is not None}
         return replace(
             self,
@@ -250,6 +256,7 @@ class Variant:
             lesion=batch.lesion if self.lesion is None and kept else self.lesion,
             attributes=merged if any(merged) else batch.attributes,
             clean_margins=None,
+            clean_features=None,
         )
 
 
@@ -271,14 +278,28 @@ class Measurement:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CaseVector:
+    """Several numbers of each case that belong together: penultimate features, a thumbnail.
+
+    Attributes:
+        name: What they are.
+        values: ``(N, F)`` float, F the same for every case of an audit; NaN where not measured.
+    """
+
+    name: str
+    values: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
 class Applied:
     """What a condition gives back: variants one after the other, so that only one is in memory, and measurements.
 
-    ``measurements`` is complete only when ``variants`` has been consumed.
+    ``measurements`` and ``vectors`` are complete only when ``variants`` has been consumed.
     """
 
     variants: Iterator[Variant]
     measurements: list[Measurement] = field(default_factory=list)
+    vectors: list[CaseVector] = field(default_factory=list)
 
 
 State = Mapping[str, "Tensor"]
@@ -370,6 +391,11 @@ class Condition:
         """Learn what must be learned from the whole set first; batches are in the condition's space."""
         del classifier, batches
         return None
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether :meth:`apply` reads ``batch.clean_features``, which cost no pass of their own."""
+        return False
 
     @property
     def needs_fit(self) -> bool:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustbench_rad.conditions import Applied, Batch, Condition, Measurement, Space, State, Unit, Variant
+from robustbench_rad.conditions import Applied, Batch, CaseVector, Condition, Measurement, Space, State, Unit, Variant
 from robustbench_rad.data.dicom_attributes import WHITELIST
 from robustbench_rad.errors import ModelError, RobustbenchRadError
 from robustbench_rad.masks import resize_mask
@@ -88,6 +88,7 @@ class Evaluator:
     ) -> Batch:
         device = self.classifier.device
         axes = images.ndim - 2
+        zeros = [case.zero_signal for case in cases] if space is Space.PHYSICAL else []
         spacing = [self._spacing(case, space) or (float("nan"),) * axes for case in cases]
         return Batch(
             images=images.to(device),
@@ -108,6 +109,7 @@ class Evaluator:
             metadata=tuple(case.record.metadata for case in cases),
             burned_in=tuple(case.burned_in for case in cases),
             audit_seed=self.seed,
+            zero_signal=torch.tensor(zeros, dtype=torch.float32, device=device) if any(zeros) else None,
             attributes=tuple(case.attributes for case in cases),
         )
 
@@ -125,18 +127,25 @@ class Evaluator:
         """
         table = _Table(cases=tuple(case.record.case_id for case in cases), findings=self.classifier.findings)
         display = self.display_batch(cases)
-        clean = self._clean(display)
+        clean, features = self._clean(display)
         table.add(CLEAN, "", clean, np.arange(len(cases), dtype=np.int64))
         for condition in self.conditions:
             self.progress.condition(condition.id)
             before = (self.query.forwards, self.query.backwards)
             for rows, batch in self._numbered(condition.works_in, cases, display):
-                self._apply_or_note(condition, replace(batch, clean_margins=clean[rows]), rows, table)
+                known = features[rows] if features is not None and condition.reads_features else None
+                batch = replace(batch, clean_margins=clean[rows], clean_features=known)
+                self._apply_or_note(condition, batch, rows, table)
             table.passes[condition.id] = (self.query.forwards - before[0], self.query.backwards - before[1])
         return table.chunk()
 
-    def _clean(self, display: Batch) -> Tensor:
-        margins = self.query.margins(display.images)
+    def _clean(self, display: Batch) -> tuple[Tensor, Tensor | None]:
+        """Margins of the unaltered images and, where a condition reads them, the features of the same pass."""
+        features = None
+        if self.classifier.has_features and any(condition.reads_features for condition in self.conditions):
+            margins, features = self.query.margins_and_features(display.images)
+        else:
+            margins = self.query.margins(display.images)
         bad = (~margins.isfinite()).any(1).nonzero().flatten().tolist()
         if bad:
             names = ", ".join(display.case_ids[row] for row in bad[:5])
@@ -144,7 +153,7 @@ class Evaluator:
                 f"model output: expected finite numbers, got NaN or infinity on {len(bad)} case(s): {names}",
                 hint="Check the input range and normalisation in [model.input], or the model in full precision.",
             )
-        return margins
+        return margins, features
 
     def batches(self, space: Space, cases: Sequence[Case]) -> Iterator[Batch]:
         """Batches of these cases in a space: equal bit depth, on the native grid equal shape, at most ``batch_size``."""
@@ -207,6 +216,8 @@ class Evaluator:
             table.add(condition.id, variant.level.name, self._margins(condition, variant, batch, table, where), where)
         for measurement in applied.measurements:
             table.measure(condition.id, measurement, where)
+        for vector in applied.vectors:
+            table.keep(condition.id, vector, where)
 
     def _note_header(
         self, condition: Condition, variant: Variant, count: int, table: _Table, where: NDArray[np.int64]
@@ -304,6 +315,7 @@ class _Table:
     full_search: set[tuple[str, str]] = field(default_factory=set)
     reasons: set[tuple[str, str, str]] = field(default_factory=set)
     attributes: set[tuple[str, str, str, str]] = field(default_factory=set)
+    vectors: dict[tuple[str, str], Floats] = field(default_factory=dict)
 
     def add(self, condition: str, level: str, margins: Tensor, rows: NDArray[np.int64]) -> None:
         values = margins.detach().float().cpu().numpy()
@@ -315,6 +327,11 @@ class _Table:
         quantity = Quantity(condition=condition, name=measured.quantity, level=measured.level, finding=measured.finding)
         values = measured.values.detach().float().cpu().numpy()
         self.quantities.setdefault(quantity, self._empty())[rows] = values
+
+    def keep(self, condition: str, vector: CaseVector, rows: NDArray[np.int64]) -> None:
+        values = vector.values.detach().float().cpu().numpy()
+        empty = np.full((len(self.cases), values.shape[1]), np.nan, np.float32)
+        self.vectors.setdefault((condition, vector.name), empty)[rows] = values
 
     def chunk(self) -> Chunk:
         columns, quantities = sorted(self.columns), sorted(self.quantities)
@@ -328,6 +345,7 @@ class _Table:
             full_search=tuple(sorted(self.full_search)),
             reasons=tuple(sorted(self.reasons)),
             attributes=tuple(sorted(self.attributes)),
+            vectors=dict(sorted(self.vectors.items())),
         )
 
     def _empty(self) -> Floats:

@@ -84,6 +84,16 @@ class CountingQuery:
         self._tally.forwards += len(display)
         return margins
 
+    def margins_and_features(self, display: Tensor) -> tuple[Tensor, Tensor]:
+        """Margins ``(N, K)`` and penultimate features ``(N, F)`` of one pass over display images, without gradient.
+
+        Raises:
+            ModelError: The model gives no access to its layers.
+        """
+        margins, features = self._by_rows(self.classifier.margins_and_features, display)
+        self._tally.forwards += len(display)
+        return margins, features
+
     def margins_and_gradient(self, display: Tensor, weights: Tensor | Weigh) -> tuple[Tensor, Tensor]:
         """Margins ``(N, K)`` and the gradient of ``(margins * weights).sum()`` with respect to ``display``.
 

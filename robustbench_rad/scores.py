@@ -58,6 +58,7 @@ class Chunk:
         full_search: (condition, level) whose margins rank: the search went on after the flip.
         reasons: (condition, level, why some cases are not applicable).
         attributes: (condition, level, DICOM keyword, text) that a header of altered images would say, each text once.
+        vectors: (condition, name) → ``(N, F)`` float32, several numbers of each case that belong together.
     """
 
     cases: tuple[str, ...]
@@ -69,6 +70,7 @@ class Chunk:
     full_search: tuple[tuple[str, str], ...] = ()
     reasons: tuple[tuple[str, str, str], ...] = ()
     attributes: tuple[tuple[str, str, str, str], ...] = ()
+    vectors: Mapping[tuple[str, str], Floats] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write atomically: temporary name, fsync, rename."""
@@ -80,8 +82,10 @@ class Chunk:
             "full_search": self.full_search,
             "reasons": self.reasons,
             "attributes": self.attributes,
+            "vectors": list(self.vectors),
         }
-        write_sealed(path, header, {"margins": self.margins, "values": self.values})
+        vectors = {f"vector_{place}": values for place, values in enumerate(self.vectors.values())}
+        write_sealed(path, header, {"margins": self.margins, "values": self.values, **vectors})
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -93,6 +97,7 @@ class Chunk:
         try:
             header, arrays = read_sealed(path)
             margins, values = arrays["margins"], arrays["values"]
+            vectors = {(a, b): arrays[f"vector_{place}"] for place, (a, b) in enumerate(header.get("vectors", ()))}
         except (OSError, ValueError, KeyError) as error:
             raise RunFolderError(
                 f"{path}: damaged chunk: {error}", hint="Delete this file and run the same command again."
@@ -107,6 +112,7 @@ class Chunk:
             full_search=tuple((a, b) for a, b in header["full_search"]),
             reasons=tuple((a, b, c) for a, b, c in header["reasons"]),
             attributes=tuple((a, b, c, d) for a, b, c, d in header.get("attributes", ())),
+            vectors=vectors,
         )
 
 
@@ -157,6 +163,7 @@ class ScoreTable:
     full_search: frozenset[tuple[str, str]] = frozenset()
     reasons: dict[tuple[str, str], str] = field(default_factory=dict)
     attributes: frozenset[tuple[str, str, str, str]] = frozenset()
+    vectors: Mapping[tuple[str, str], Floats] = field(default_factory=dict)
 
     @classmethod
     def join(cls, chunks: Iterable[Chunk], order: Sequence[str]) -> Self:
@@ -171,6 +178,12 @@ class ScoreTable:
                 _slot(columns, column, len(order))[index] = part.margins[:, position]
             for position, quantity in enumerate(part.quantities):
                 _slot(quantities, quantity, len(order))[index] = part.values[:, position]
+        vectors: dict[tuple[str, str], Floats] = {}
+        for part in parts:
+            index = np.array([row[case] for case in part.cases], dtype=np.int64)
+            for name, vector in part.vectors.items():
+                empty = np.full((len(order), vector.shape[1]), np.nan, np.float32)
+                vectors.setdefault(name, empty)[index] = vector
         full = frozenset(pair for part in parts for pair in part.full_search)
         why: dict[tuple[str, str], set[str]] = {}
         for condition, level, reason in (item for part in parts for item in part.reasons):
@@ -182,6 +195,7 @@ class ScoreTable:
             full_search=full,
             reasons={key: _listed(sorted(said)) for key, said in why.items()},
             attributes=frozenset(item for part in parts for item in part.attributes),
+            vectors=vectors,
         )
 
     def margins(self, condition: str, level: str, finding: str) -> Floats:
@@ -204,6 +218,10 @@ class ScoreTable:
         """Values of one quantity in case order; NaN everywhere when it was never measured."""
         key = Quantity(condition=condition, name=name, level=level, finding=finding)
         return self.quantities.get(key, np.full(len(self.cases), np.nan, np.float32))
+
+    def vector(self, condition: str, name: str) -> Floats:
+        """``(N, F)`` in case order, NaN where not measured; ``(N, 0)`` when it never was."""
+        return self.vectors.get((condition, name), np.empty((len(self.cases), 0), np.float32))
 
 
 def _listed(reasons: Sequence[str]) -> str:

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -247,6 +248,16 @@ def test_features_of_a_cnn_are_what_enters_the_last_linear_layer():
     torch.testing.assert_close(module.head(model.features(images)), model.outputs(images))
     assert model.last_linear() is module.head
     assert not module.head._forward_hooks
+
+
+def test_margins_and_features_come_from_one_pass_and_are_those_of_two():
+    model = classifier(Cnn(), sigmoid(0.5, 0.5))
+    images = torch.rand(3, 1, 8, 8)
+    margins, features = model.margins_and_features(images)
+    assert torch.equal(margins, model.margins(images).detach())
+    assert torch.equal(features, model.features(images))
+    assert model.has_features
+    assert not replace(model, hookable=False).has_features
 
 
 def test_features_before_a_last_convolution_are_averaged_over_positions():

@@ -6,6 +6,8 @@ import pytest
 from robustbench_rad.errors import RunFolderError
 from robustbench_rad.scores import CLEAN, Chunk, Column, Quantity, ScoreTable, write_atomic
 
+VECTOR = ("shortcut.scanner-probe", "features")
+
 
 def chunk(cases=("b", "a"), value=1.0):
     columns = (
@@ -23,6 +25,7 @@ def chunk(cases=("b", "a"), value=1.0):
         passes={"attack.fgsm": (2, 1)},
         full_search=(("attack.fgsm", "1/255"),),
         attributes=(("shift.xr.dose", "0.5", "Exposure", str(value)),),
+        vectors={VECTOR: np.array([[value, 1.0], [np.nan, 2.0]], np.float32)},
     )
 
 
@@ -32,7 +35,10 @@ def test_written_chunk_reads_back_the_same(tmp_path):
     read = Chunk.read(path)
     for field in dataclasses.fields(Chunk):
         left, right = getattr(read, field.name), getattr(chunk(cases=("ä", "a\tb")), field.name)
-        if isinstance(left, np.ndarray):
+        if field.name == "vectors":
+            assert list(left) == list(right)
+            np.testing.assert_array_equal(left[VECTOR], right[VECTOR])
+        elif isinstance(left, np.ndarray):
             np.testing.assert_array_equal(left, right)
             assert left.dtype == right.dtype
         else:
@@ -104,5 +110,12 @@ def test_what_was_never_evaluated_is_nan():
     assert np.isnan(table.measured("shift.xr.dose", "other")).all()
     assert table.margins("none", "", "x").shape == (2,)
     only_clean = dataclasses.replace(chunk(cases=("c",)), columns=(), margins=np.zeros((1, 0), np.float32),
-                                     quantities=(), values=np.zeros((1, 0), np.float32))  # fmt: skip
+                                     quantities=(), values=np.zeros((1, 0), np.float32), vectors={})  # fmt: skip
     assert np.isnan(ScoreTable.join([chunk(), only_clean], ["a", "b", "c"]).clean("x")[2])
+
+
+def test_vectors_are_joined_in_the_order_of_the_cases():
+    without = dataclasses.replace(chunk(cases=("d", "c")), vectors={})
+    table = ScoreTable.join([chunk(), without], ["a", "b", "c", "d"])
+    np.testing.assert_array_equal(table.vector(*VECTOR), [[np.nan, 2.0], [1.0, 1.0], [np.nan] * 2, [np.nan] * 2])
+    assert table.vector("nothing", "features").shape == (4, 0)

@@ -116,6 +116,10 @@ class JudgeContext:
         """A measurement; NaN where there is none."""
         return self.scores.measured(condition, name, level, finding).astype(np.float64)
 
+    def vectors(self, condition: str, name: str) -> Floats:
+        """Several numbers of each case, ``(N, F)``; ``(N, 0)`` where there are none."""
+        return self.scores.vector(condition, name).astype(np.float64)
+
     def rank(self, labels: Floats, scores: Floats) -> Ranking:
         """Ranking of scores of all cases; what was ranked before is not ranked again.
 
