@@ -72,6 +72,7 @@ class Case:
         lesion: Boolean mask of the lesions, likewise; all False: the case has none; None: it is not said where they are.
         burned_in: True when the file says that it carries burned-in annotation.
         attributes: Whitelisted DICOM attributes of the file as text; empty for other formats.
+        zero_signal: Value of ``image`` that stands for no signal at all; not 0 for MR scaled by percentiles.
     """
 
     record: CaseRecord
@@ -83,6 +84,7 @@ class Case:
     lesion: Tensor | None = None
     burned_in: bool = False
     attributes: Mapping[str, str] = field(default_factory=dict)
+    zero_signal: float = 0.0
 
 
 class Reader(Protocol):
@@ -193,6 +195,7 @@ class CaseTable:
             lesion=_lesion(record, pixels, image),
             burned_in=image.burned_in,
             attributes=image.attributes,
+            zero_signal=image.zero_signal,
         )
 
     def _anatomy(self, record: CaseRecord, pixels: Tensor, image: PhysicalImage) -> Tensor | None:

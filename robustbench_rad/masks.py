@@ -149,7 +149,8 @@ def resize_mask(mask: Tensor, spec: InputSpec, *, touched: bool = False) -> Tens
 def hull_mask(image: Tensor, unit: Unit) -> Tensor:
     """Find the body: the largest connected region above a threshold, holes filled.
 
-    The threshold is -500 HU for CT, else Otsu's (1979, doi:10.1109/TSMC.1979.4310076) between background and body.
+    The threshold is -500 HU for CT, else Otsu's (1979, doi:10.1109/TSMC.1979.4310076) between background and body; that of MR
+    magnitude is found between its first and 99th percentile, where fat and vessels do not stretch the scale.
 
     Args:
         image: ``(1, H, W)`` or ``(1, D, H, W)`` in ``unit``.
@@ -161,7 +162,8 @@ def hull_mask(image: Tensor, unit: Unit) -> Tensor:
     import torch
 
     plane = image[0].detach().cpu().numpy()
-    threshold = BODY_HU if unit is Unit.HU else otsu_threshold(plane)
+    seen = np.clip(plane, *np.percentile(plane, (1.0, 99.0))) if unit is Unit.MAGNITUDE else plane
+    threshold = BODY_HU if unit is Unit.HU else otsu_threshold(seen)
     body = _filled(_largest_component(plane > threshold))
     return torch.from_numpy(np.ascontiguousarray(body))[None].to(image.device)
 

@@ -161,6 +161,7 @@ def _batch(image: SingleImage, condition: Condition, window: tuple[float, float]
         stored_bits=image.stored_bits,
         attributes=(image.attributes,),
         metadata=({},),
+        zero_signal=torch.tensor([image.zero_signal]) if physical and image.zero_signal else None,
         audit_seed=seed,
     )
 

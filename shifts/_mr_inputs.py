@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import torch
 
 from robustbench_rad.conditions import Unit
 from robustbench_rad.errors import ImageError
 from robustbench_rad.shifts._header import number_of
-from robustbench_rad.shifts._inputs import require_physical
+from robustbench_rad.shifts._inputs import per_case, require_physical
 from robustbench_rad.shifts._ladder import LadderShift
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from robustbench_rad.conditions import Batch
+    from robustbench_rad.conditions import Applied, Batch, ModelQuery, State, Variant
 
 FOREGROUND_SHARE = 0.1  # of the 99.5th percentile: brighter is patient, darker is air
 ROUNDING = 1e-4  # of the largest value: what is below zero by less was rounded, not normalised
@@ -30,12 +32,38 @@ class MrShift(LadderShift):
     """Base of the MR shifts: magnitude images ``(N, 1, H, W)`` or volumes ``(N, 1, D, H, W)``, not below 0.
 
     Magnitude is scaled by its own percentiles, 1 is the bright end of the source. Nothing is clipped, and the result is not
-    scaled again: a level changes the image, not the ruler.
+    scaled again: a level changes the image, not the ruler. The scale may have no signal below 0 (``Batch.zero_signal``); a
+    shift is prepared for, and alters, images whose 0 is no signal, and its result goes back to the scale.
     """
+
+    def apply(self, batch: Batch, query: ModelQuery | None, state: State | None) -> Applied:
+        """Apply every level to magnitude from its true zero; see the class.
+
+        Raises:
+            DataError: Another space, unit or shape than MR magnitude in physical space.
+            ImageError: NaN or negative magnitude; names the cases.
+        """
+        if batch.zero_signal is None:
+            return super().apply(batch, query, state)
+        zero = per_case(batch.zero_signal, batch.images)
+        from_zero = replace(batch, images=batch.images - zero, zero_signal=None)
+        applied = super().apply(from_zero, query, state)
+        variants = (_on_scale(variant, batch, from_zero, zero) for variant in applied.variants)
+        return replace(applied, variants=variants)
 
     def refuse(self, batch: Batch) -> None:
         """Refuse what is not finite MR magnitude."""
         require_magnitude(batch, shift=self.id)
+
+
+def _on_scale(variant: Variant, batch: Batch, from_zero: Batch, zero: Tensor) -> Variant:
+    """A level back on the scale of the batch; what it did not touch is the batch's own, bit for bit."""
+    if variant.images is None or variant.images is from_zero.images:
+        return replace(variant, images=batch.images)
+    images = variant.images + zero
+    if variant.applicable is not None and images.shape == batch.images.shape:
+        images = torch.where(per_case(variant.applicable, images), images, batch.images)
+    return replace(variant, images=images)
 
 
 def require_magnitude(batch: Batch, *, shift: str, ndim: Sequence[int] = (4, 5)) -> None:

@@ -29,7 +29,7 @@ GREY_BINS = 512
 LARGE_STRUCTURES = (2.0, 6.0)  # cycles per longer side
 _WINDOW = 32
 _QUIET = 0.25  # share of the windows that hold least structure
-_GREY_RANGE = {Unit.SIGNAL: (0.0, 1.0), Unit.MAGNITUDE: (0.0, 1.5), Unit.HU: (-1024.0, 3072.0)}
+_GREY_RANGE = {Unit.SIGNAL: (0.0, 1.0), Unit.MAGNITUDE: (0.0, 3.0), Unit.HU: (-1024.0, 3072.0)}
 _AIR_HU = -1024.0
 
 

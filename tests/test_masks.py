@@ -102,6 +102,15 @@ def test_hull_of_a_radiograph():
     assert int(hull.sum()) == 56 * 44
 
 
+def test_hull_of_magnitude_is_not_moved_by_one_bright_vessel():
+    image = 0.02 * torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(0))
+    image[:, 10:50, 8:56] = 0.5
+    image[:, 30:33, 30:33] = 30.0
+    hull = hull_mask(image, Unit.MAGNITUDE)
+    assert int(hull.sum()) == 40 * 48
+    assert int(hull_mask(image, Unit.SIGNAL).sum()) == 9
+
+
 def test_hull_of_a_volume_fills_plane_by_plane():
     image = torch.full((1, 3, 16, 16), -1000.0)
     image[:, :, 2:14, 2:14] = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from robustbench_rad.conditions import Unit
 from robustbench_rad.data.dicom_attributes import whitelisted
 from robustbench_rad.data.dicom_signal import hounsfield, magnitude, presentation_signal
-from robustbench_rad.data.images import Floats, PhysicalImage, ReadOptions, check_range, decoding
+from robustbench_rad.data.images import Floats, PhysicalImage, ReadOptions, check_range, decoding, scaled_magnitude
 from robustbench_rad.errors import ImageError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def read_dicom(path: Path, options: ReadOptions) -> PhysicalImage:
     """
     with decoding(str(path)):
         dataset = open_dicom(path, options)
-        return _physical(dataset, path, options)
+        return _scaled(_physical(dataset, path, options), options, str(path))
 
 
 def open_dicom(path: Path, options: ReadOptions) -> Dataset:
@@ -73,15 +74,17 @@ def _refuse_other_modality(dataset: Dataset, path: Path, options: ReadOptions) -
 
 
 def _physical(dataset: Dataset, path: Path, options: ReadOptions) -> PhysicalImage:
+    """One plane; MR not yet scaled by the percentiles of its image, which may be a volume."""
     stored = _stored(dataset, path)
     pixels: Floats
     if options.unit is Unit.HU:
         pixels = hounsfield(dataset, stored, str(path))
     elif options.unit is Unit.MAGNITUDE:
-        pixels = options.from_signal(magnitude(dataset, stored, str(path)))
+        pixels = magnitude(dataset, stored)
     else:
         pixels = options.from_signal(presentation_signal(dataset, stored, str(path)))
-    check_range(pixels, options, str(path))
+    if options.unit is not Unit.MAGNITUDE:
+        check_range(pixels, options, str(path))
     return PhysicalImage(
         pixels=pixels,
         unit=options.unit,
@@ -90,6 +93,14 @@ def _physical(dataset: Dataset, path: Path, options: ReadOptions) -> PhysicalIma
         attributes=whitelisted(dataset),
         burned_in=str(dataset.get("BurnedInAnnotation", "")).upper() == "YES",
     )
+
+
+def _scaled(image: PhysicalImage, options: ReadOptions, where: str) -> PhysicalImage:
+    """MR on the scale of its own percentiles; anything else as it is."""
+    if image.unit is not Unit.MAGNITUDE:
+        return image
+    pixels, zero = scaled_magnitude(image.pixels, options, where)
+    return replace(image, pixels=pixels, zero_signal=zero)
 
 
 def _stored(dataset: Dataset, path: Path) -> npt.NDArray[Any]:
@@ -133,7 +144,7 @@ def read_series(paths: Sequence[Path], options: ReadOptions) -> PhysicalImage:
         order = sorted(paths, key=lambda path: positions[path])
         thickness = _slice_spacing([positions[path] for path in order], datasets[order[0]], where)
         planes = [_physical(datasets[path], path, options) for path in order]
-    return _stack(planes, thickness, where)
+    return _scaled(_stack(planes, thickness, where), options, where)
 
 
 def _refuse_mixture(datasets: dict[Path, Dataset], where: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from robustbench_rad.data.images import AIR_HU, Floats, magnitude_signal
+from robustbench_rad.data.images import AIR_HU, Floats
 from robustbench_rad.errors import ImageError
 
 if TYPE_CHECKING:
@@ -37,13 +37,9 @@ def hounsfield(dataset: Dataset, stored: npt.NDArray[Any], where: str) -> Floats
     return hu.astype(np.float32)
 
 
-def magnitude(dataset: Dataset, stored: npt.NDArray[Any], where: str) -> Floats:
-    """MR magnitude scaled by its own first and 99th percentile to [0, 1].
-
-    Raises:
-        ImageError: Not magnitude.
-    """
-    return magnitude_signal(np.asarray(_modality(dataset, stored), dtype=np.float32), where)
+def magnitude(dataset: Dataset, stored: npt.NDArray[Any]) -> Floats:
+    """MR as the modality rescale has it, not yet scaled by its percentiles."""
+    return np.asarray(_modality(dataset, stored), dtype=np.float32)
 
 
 def presentation_signal(dataset: Dataset, stored: npt.NDArray[Any], where: str) -> Doubles:

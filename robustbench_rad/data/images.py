@@ -2,7 +2,8 @@
 
 CT is in HU. A radiograph is presentation signal: stored grey levels ``[0, 2^bits - 1]`` mapped to the range that the
 model was declared for (``lo + signal * (hi - lo)``, signal in [0, 1]), so that the model's display mapping gives the
-signal back. MR is magnitude scaled by its own first and 99th percentile, mapped the same way.
+signal back. MR is magnitude scaled by its own first and 99th percentile, mapped the same way and not clipped: the brightest
+hundredth lies above the declared range, the darkest below, and the model's display mapping clips both.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class PhysicalImage:
         burned_in: The file says that it carries burned-in annotation.
         anatomy: Mask of the shape of ``pixels`` where the source brings one along.
         lesion: Mask of the lesions, likewise.
+        zero_signal: Value of ``pixels`` that stands for no signal at all, where that is not 0 (MR scaled by percentiles).
     """
 
     pixels: Floats
@@ -52,6 +54,7 @@ class PhysicalImage:
     burned_in: bool = False
     anatomy: npt.NDArray[np.bool_] | None = None
     lesion: npt.NDArray[np.bool_] | None = None
+    zero_signal: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,11 +152,7 @@ def check_range(pixels: Floats, options: ReadOptions, where: str) -> None:
     Raises:
         ImageError: Says what was expected, what came, and in which file.
     """
-    if pixels.size == 0 or min(pixels.shape) == 0:
-        raise ImageError(f"{where}: the image has no pixels (shape {pixels.shape})")
-    wrong = int(pixels.size - np.isfinite(pixels).sum())
-    if wrong:
-        raise ImageError(f"{where}: {wrong} of {pixels.size} pixels are NaN or infinite")
+    check_finite(pixels, where)
     low, high = float(pixels.min()), float(pixels.max())
     if options.unit is Unit.HU:
         _check_hounsfield(low, high, where)
@@ -168,6 +167,19 @@ def check_range(pixels: Floats, options: ReadOptions, where: str) -> None:
         )
 
 
+def check_finite(pixels: Floats, where: str) -> None:
+    """Refuse an image without pixels, and pixels that are no number.
+
+    Raises:
+        ImageError: Says how many, in which file.
+    """
+    if pixels.size == 0 or min(pixels.shape) == 0:
+        raise ImageError(f"{where}: the image has no pixels (shape {pixels.shape})")
+    wrong = int(pixels.size - np.isfinite(pixels).sum())
+    if wrong:
+        raise ImageError(f"{where}: {wrong} of {pixels.size} pixels are NaN or infinite")
+
+
 def _check_hounsfield(low: float, high: float, where: str) -> None:
     if low < HU_LIMITS[0] or high > HU_LIMITS[1]:
         raise ImageError(f"{where}: expected CT in HU, within [-32768, 32767], got [{low:g}, {high:g}]")
@@ -178,15 +190,24 @@ def _check_hounsfield(low: float, high: float, where: str) -> None:
         )
 
 
-def magnitude_signal(magnitude: Floats, where: str) -> Floats:
-    """Scale MR magnitude by its own first and 99th percentile to [0, 1], clipped.
+def scaled_magnitude(magnitude: Floats, options: ReadOptions, where: str) -> tuple[Floats, float]:
+    """Scale MR magnitude by its own first and 99th percentile, which become the ends of the declared range.
+
+    Nothing is clipped: the brightest hundredth lies above the range. An image whose percentiles are equal is all zero
+    signal, as it has always been shown.
+
+    Returns:
+        ``lo + (m - p1) / (p99 - p1) * (hi - lo)``, and the value of m = 0 on that scale. What the ringing of an
+        interpolation left below 0 is 0.
 
     Raises:
-        ImageError: Negative beyond the ringing of an interpolation: z-scored or phase, which the scaling would hide.
+        ImageError: No finite pixels, or negative beyond that ringing: z-scored or phase, which the scaling would hide.
 
-    >>> magnitude_signal(np.arange(101, dtype=np.float32), "a.nii").tolist()[::50]
-    [0.0, 0.5, 1.0]
+    >>> pixels, zero = scaled_magnitude(np.arange(100, 201, dtype=np.float32), ReadOptions(modality="MR"), "a.nii")
+    >>> [round(float(value), 2) for value in (*pixels[[0, 1, 50, 99, 100]], zero)]
+    [-0.01, 0.0, 0.5, 1.0, 1.01, -1.03]
     """
+    check_finite(magnitude, where)
     low, high = np.percentile(magnitude, (1.0, 99.0))
     if low < -_RINGING * abs(high):
         raise ImageError(
@@ -194,8 +215,12 @@ def magnitude_signal(magnitude: Floats, where: str) -> Floats:
             hint="Give magnitude images; let the model's own normalisation (mean, std) do the scoring.",
         )
     if not high > low:
-        return np.zeros_like(magnitude, dtype=np.float32)
-    return np.asarray(np.clip((magnitude - low) / (high - low), 0.0, 1.0), dtype=np.float32)
+        flat = options.from_signal(np.zeros_like(magnitude, dtype=np.float32))
+        return flat, options.limits[0]
+    floor = min(float(low), 0.0)
+    signal = np.asarray((np.maximum(magnitude, floor) - low) / (high - low), dtype=np.float32)
+    zero = options.from_signal(np.float32((floor - low) / (high - low)))
+    return options.from_signal(signal), float(zero)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robustbench_rad.conditions import Unit
-from robustbench_rad.data.images import PhysicalImage, ReadOptions, check_range, decoding, magnitude_signal
+from robustbench_rad.data.images import PhysicalImage, ReadOptions, check_range, decoding, scaled_magnitude
 from robustbench_rad.errors import ImageError, MissingExtraError
 
 
@@ -31,16 +31,17 @@ def read_nifti(path: Path, options: ReadOptions) -> PhysicalImage:
             f"{path}: expected one plane for a model of planes, got a volume of {array.shape[0]} slices",
             hint="Export the slices one by one, or declare three numbers in model.input.size.",
         )
-    pixels = np.asarray(array, dtype=np.float32)
-    if options.unit is Unit.MAGNITUDE and np.isfinite(pixels).all():
-        pixels = options.from_signal(magnitude_signal(pixels, str(path)))
-    pixels = pixels if options.volumes else pixels[0]
-    check_range(pixels, options, str(path))
+    pixels, zero = np.asarray(array, dtype=np.float32), 0.0
+    if options.unit is Unit.MAGNITUDE:
+        pixels, zero = scaled_magnitude(pixels, options, str(path))
+    else:
+        check_range(pixels, options, str(path))
     return PhysicalImage(
-        pixels=pixels,
+        pixels=pixels if options.volumes else pixels[0],
         unit=options.unit,
         stored_bits=bits,
         spacing_mm=spacing if options.volumes else spacing[1:],
+        zero_signal=zero,
     )
 
 

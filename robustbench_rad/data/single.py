@@ -37,6 +37,7 @@ class SingleImage:
         stored_bits: Bit depth that the file declares.
         spacing_mm: Row, column (slice, row, column) spacing, or None.
         attributes: Whitelisted DICOM attributes.
+        zero_signal: Value of ``pixels`` that stands for no signal at all.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class SingleImage:
     stored_bits: int
     spacing_mm: tuple[float, ...] | None
     attributes: Mapping[str, str] = field(default_factory=dict)
+    zero_signal: float = 0.0
 
     @property
     def planes(self) -> Floats:
@@ -148,4 +150,5 @@ def _single(path: Path, read: PhysicalImage, stored: npt.NDArray[Any], modality:
         stored_bits=read.stored_bits,
         spacing_mm=read.spacing_mm,
         attributes=read.attributes,
+        zero_signal=read.zero_signal,
     )

@@ -116,6 +116,15 @@ def test_series_is_sorted_along_its_normal(write_series):
     assert read_series(paths, VOLUME).pixels[:, 0, 0].tolist() == [-70, -80, -90]
 
 
+def test_magnitude_of_a_series_has_one_scale(write_series):
+    """Slices that were scaled one by one would lose what differs between them, as a bias field or a coil does."""
+    paths = write_series([0.0, 10.0, 20.0, 30.0], Modality="MR", RescaleIntercept=0)
+    image = read_series(paths, ReadOptions(modality="MR", volumes=True))
+    steps = np.diff(image.pixels[:, 0, 0])
+    assert steps.tolist() == pytest.approx([steps[0]] * 3)
+    assert steps[0] > 0.2
+
+
 def test_one_slice_is_a_volume_of_depth_one(write_series):
     image = read_file(write_series([0.0], SliceThickness=3)[0], VOLUME)
     assert image.pixels.shape == (1, 4, 6)

@@ -118,5 +118,10 @@ def test_windowed_ct_is_refused(write_dicom):
 
 def test_magnitude_is_scaled_by_its_own_percentiles(write_dicom):
     stored = np.arange(101, dtype=np.uint16)[None]
-    pixels = signal(write_dicom(stored, Modality="MR", WindowCenter=1, WindowWidth=2), modality="MR")
-    assert pixels[0, [0, 1, 50, 99, 100]].tolist() == pytest.approx([0, 0, 0.5, 1, 1])
+    image = read_dicom(
+        write_dicom(stored, Modality="MR", WindowCenter=1, WindowWidth=2, RescaleSlope=2, RescaleIntercept=0),
+        ReadOptions(modality="MR"),
+    )
+    ends = -1 / 98, 0, 0.5, 1, 99 / 98
+    assert image.pixels[0, [0, 1, 50, 99, 100]].tolist() == pytest.approx(ends)
+    assert image.zero_signal == pytest.approx(-1 / 98)

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+import torch
 
+from robustbench_rad.classifier import InputSpec
 from robustbench_rad.conditions import Unit
-from robustbench_rad.data.images import ReadOptions, check_range, decoding, magnitude_signal, physical_from_array
+from robustbench_rad.data.images import ReadOptions, check_range, decoding, physical_from_array, scaled_magnitude
 from robustbench_rad.errors import DataError, ImageError
 
 
@@ -65,8 +67,30 @@ def test_units():
     assert [ReadOptions(modality=m).unit for m in ("CT", "MR", "DX")] == [Unit.HU, Unit.MAGNITUDE, Unit.SIGNAL]
 
 
+MR = ReadOptions(modality="MR")
+
+
 def test_flat_magnitude_is_zero():
-    assert magnitude_signal(np.full((2, 2), 7, np.float32), "a").tolist() == [[0, 0], [0, 0]]
+    pixels, zero = scaled_magnitude(np.full((2, 2), 7, np.float32), MR, "a")
+    assert (pixels.tolist(), zero) == ([[0, 0], [0, 0]], 0)
+
+
+@pytest.mark.parametrize("limits", [(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0), (-1024.0, 1024.0)])
+@pytest.mark.parametrize("darkest", [0.0, 40.0, -0.5])
+def test_magnitude_keeps_its_ends_and_is_displayed_as_if_it_had_been_clipped(limits, darkest):
+    """What the reader clipped at its percentiles before, the display step clips: bit for bit the same picture."""
+    low, high = limits
+    stored = np.random.default_rng(1).gamma(1.5, 100.0, (60, 50)).astype(np.float32) + np.float32(darkest)
+    options = ReadOptions(modality="MR", limits=limits)
+    pixels, zero = scaled_magnitude(stored, options, "a")
+    p1, p99 = np.percentile(stored, (1.0, 99.0))
+    clipped = options.from_signal(np.clip((stored - p1) / (p99 - p1), 0.0, 1.0).astype(np.float32))
+    shown = [InputSpec(size=(40, 30), range=limits).display(torch.from_numpy(x)[None, None]) for x in (pixels, clipped)]
+    assert torch.equal(*shown)
+    assert (pixels > high).mean() == pytest.approx(0.01, abs=0.001)
+    magnitude = (pixels - zero) / (high - low) * (p99 - p1)
+    np.testing.assert_allclose(magnitude, stored.clip(min=0), atol=1e-3)
+    assert magnitude.min() >= 0
 
 
 def test_scores_and_phase_are_not_taken_for_magnitude():
@@ -74,9 +98,10 @@ def test_scores_and_phase_are_not_taken_for_magnitude():
     tissue = np.random.default_rng(0).rayleigh(100, (50, 50)).astype(np.float32)
     for signed in ((tissue - tissue.mean()) / tissue.std(), np.linspace(-np.pi, np.pi, 2500, dtype=np.float32)):
         with pytest.raises(ImageError, match=r"a\.nii: expected MR magnitude, not below 0, got negative"):
-            magnitude_signal(signed, "a.nii")
+            scaled_magnitude(signed, MR, "a.nii")
     tissue[0, 0] = -5.0  # ringing of an interpolation
-    assert magnitude_signal(tissue, "a.nii").min() == 0
+    pixels, zero = scaled_magnitude(tissue, MR, "a.nii")
+    assert pixels.min() == np.float32(zero)
 
 
 def test_whatever_a_decoder_raises_names_the_file():

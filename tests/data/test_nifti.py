@@ -47,8 +47,12 @@ def test_one_slice_is_a_plane(write_nifti):
 
 
 def test_magnitude(write_nifti):
-    pixels = read_nifti(write_nifti(HU.astype(np.float32) + 60), ReadOptions(modality="MR", volumes=True)).pixels
-    assert (pixels.min(), pixels.max()) == (0, 1)
+    magnitude = HU.astype(np.float32) + 60
+    image = read_nifti(write_nifti(magnitude), ReadOptions(modality="MR", volumes=True))
+    p1, p99 = np.percentile(magnitude, (1, 99))
+    assert image.pixels.min() == pytest.approx((magnitude.min() - p1) / (p99 - p1))
+    assert image.pixels.max() == pytest.approx((magnitude.max() - p1) / (p99 - p1))
+    assert image.zero_signal == pytest.approx(-p1 / (p99 - p1))
 
 
 @pytest.mark.parametrize(
@@ -84,3 +88,5 @@ def test_real_head(packs):
     image = read_nifti(packs / "mr" / "t1_head.nii.gz", ReadOptions(modality="MR", volumes=True))
     assert image.pixels.shape == (190, 256, 188)
     assert image.spacing_mm == pytest.approx((0.88, 0.88, 0.88), abs=0.01)
+    assert image.zero_signal == 0
+    assert image.pixels.max() == pytest.approx(255 / 144)

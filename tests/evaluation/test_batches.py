@@ -17,6 +17,15 @@ def test_display_batches_say_what_their_values_mean(lab):
     assert (batch.limits, batch.limits_unit) == ((-1000.0, 400.0), Unit.HU)
 
 
+def test_zero_signal_goes_with_physical_batches_alone(lab):
+    cases = [replace(case, unit=Unit.MAGNITUDE, zero_signal=zero) for case, zero in zip(lab.films(), (-0.1, 0.0, -0.3))]
+    (batch,) = lab.evaluator().batches(Space.PHYSICAL, cases)
+    assert batch.zero_signal.tolist() == pytest.approx([-0.1, 0.0, -0.3])
+    assert batch.select(torch.tensor([2])).zero_signal.tolist() == pytest.approx([-0.3])
+    assert lab.evaluator().display_batch(cases).zero_signal is None
+    assert next(lab.evaluator().batches(Space.PHYSICAL, lab.films())).zero_signal is None
+
+
 def test_physical_batches_have_no_limits_of_their_own(lab):
     (batch,) = lab.evaluator().batches(Space.PHYSICAL, lab.films())
     assert (batch.limits, batch.limits_unit, batch.unit) == ((0.0, 1.0), Unit.SIGNAL, Unit.SIGNAL)

@@ -37,6 +37,24 @@ def test_the_neutral_level_is_the_very_image(physical_batch, run, shift):
     assert variant.images is batch.images
 
 
+def test_a_scale_with_no_signal_below_zero_changes_nothing_but_the_scale(physical_batch, run, shift):
+    """MR scaled by its percentiles: 0 is the darkest hundredth, not the absence of signal, which noise has to know."""
+    magnitude = head(48, 40)
+    plain = physical_batch(magnitude, unit=Unit.MAGNITUDE, spacing_mm=(1.0, 1.0))
+    zero = torch.tensor([-0.25, -0.0625])
+    moved = replace(plain, images=magnitude + zero[:, None, None, None], zero_signal=zero)
+    expected, said = run(shift, plain)
+    variants, measured = run(shift, moved)
+    for one, other in zip(expected, variants, strict=True):
+        torch.testing.assert_close(other.images, one.images + zero[:, None, None, None], rtol=0, atol=2e-5)
+        left = torch.zeros(2, dtype=torch.bool) if other.applicable is None else ~other.applicable
+        assert torch.equal(other.images[left], moved.images[left])
+    for key, values in said.items():
+        torch.testing.assert_close(measured[key], values, rtol=2e-3, atol=2e-4, equal_nan=True)
+    neutral = replace(shift, levels=(type(shift).level(shift.neutral),))
+    assert run(neutral, moved)[0][0].images is moved.images
+
+
 def test_altered_magnitude_has_no_sign_and_the_input_stays(physical_batch, run, shift):
     images = head(48, 40)
     kept = images.clone()
