@@ -16,7 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustbench_rad.attacks._bridge import Foreign, Known, condition, imported, library, unknown_name
+from robustbench_rad.attacks._bridge import condition, imported, library, unknown_name
+from robustbench_rad.attacks._bridge_known import Known
+from robustbench_rad.attacks._bridge_run import Foreign
 from robustbench_rad.attacks._bridge_view import View
 
 THIRD = {"eps_step": 1 / 3}  # the default: eps_step 0.1 for eps 0.3

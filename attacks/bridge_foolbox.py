@@ -16,7 +16,9 @@ from typing import Any
 
 from torch import Tensor
 
-from robustbench_rad.attacks._bridge import Foreign, Known, condition, imported, library, unknown_name
+from robustbench_rad.attacks._bridge import condition, imported, library, unknown_name
+from robustbench_rad.attacks._bridge_known import Known
+from robustbench_rad.attacks._bridge_run import Foreign
 from robustbench_rad.attacks._bridge_view import View
 
 NORMS = ("linf", "l2", "l1", "l0")
