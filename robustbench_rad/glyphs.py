@@ -102,7 +102,7 @@ def coverage(glyph: Glyph, centre: Tensor, size: Tensor, shape: Sequence[int]) -
         size: ``(L, 2)`` of the marker, in pixels along rows and columns.
         shape: H and W.
     """
-    picture, device = glyph.picture.to(size.device), size.device
+    picture, device = glyph.picture.to(size), size.device
     extent = size * torch.tensor([glyph.height, glyph.width], device=device)
     room = torch.tensor(list(shape), device=device) - extent
     middle = extent[:, None] / 2 + centre.to(device) * room.clamp_min(0)[:, None] + room.clamp(max=0)[:, None] / 2

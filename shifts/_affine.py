@@ -82,5 +82,5 @@ def _places(matrix: Tensor, offset_px: Tensor, shape: torch.Size) -> Tensor:
 
 def _read(images: Tensor, places: Tensor, mode: str, outside: str) -> Tensor:
     planes = images.reshape(images.shape[0], -1, *images.shape[-2:])  # slices as channels: they share their places
-    read = functional.grid_sample(planes, places, mode=mode, padding_mode=outside, align_corners=False)
+    read = functional.grid_sample(planes, places.to(planes.dtype), mode=mode, padding_mode=outside, align_corners=False)
     return read.reshape(images.shape)

@@ -33,7 +33,7 @@ class Gather:
     offsets: Tensor
 
     def __call__(self, values: Tensor) -> Tensor:
-        """Multiply: ``(inputs, C)`` float32 to ``(rows, C)``.
+        """Multiply: ``(inputs, C)`` to ``(rows, C)``, in the precision of the values.
 
         >>> double = Gather.from_entries([0, 1], [1, 1], [2.0, 3.0], shape=(2, 2))
         >>> double(torch.tensor([[1.0], [10.0]])).flatten().tolist()
@@ -44,7 +44,7 @@ class Gather:
             values,
             self.offsets,
             mode="sum",
-            per_sample_weights=self.weights,
+            per_sample_weights=self.weights.to(values.dtype),
             include_last_offset=True,
         )
 

@@ -47,7 +47,8 @@ def gaussian_in_plane(images: Tensor, *, sigma_px: float) -> Tensor:
     True
     """
     radius = max(1, math.ceil(3.0 * sigma_px))
-    weights = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=images.device) / sigma_px) ** 2)
+    steps = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
+    weights = torch.exp(-0.5 * (steps / sigma_px) ** 2)
     weights = weights / weights.sum()
     planes = images.reshape(-1, 1, *images.shape[-2:])
     wide = functional.pad(planes, [radius] * 4, mode="replicate")

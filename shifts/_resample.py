@@ -29,7 +29,7 @@ def sampled(images: Tensor, rows: Tensor, columns: Tensor, *, nearest: bool = Fa
     height, width = images.shape[-2:]
     shape = (len(images), max(rows.shape[1], columns.shape[1]), max(rows.shape[2], columns.shape[2]))
     across, down = (2.0 * columns + 1.0) / width - 1.0, (2.0 * rows + 1.0) / height - 1.0
-    places = torch.stack([across.expand(shape), down.expand(shape)], -1)
+    places = torch.stack([across.expand(shape), down.expand(shape)], -1).to(images.dtype)
     mode = "nearest" if nearest else "bilinear"
     return functional.grid_sample(images, places, mode=mode, padding_mode="border", align_corners=False)
 
@@ -42,6 +42,6 @@ def sampled_mask(mask: Tensor | None, rows: Tensor, columns: Tensor) -> Tensor |
 def pixel_axes(images: Tensor) -> tuple[Tensor, Tensor]:
     """Row ``(1, H, 1)`` and column ``(1, 1, W)`` of every pixel."""
     height, width = images.shape[-2:]
-    rows = torch.arange(height, dtype=torch.float32, device=images.device)[None, :, None]
-    columns = torch.arange(width, dtype=torch.float32, device=images.device)[None, None]
+    rows = torch.arange(height, dtype=images.dtype, device=images.device)[None, :, None]
+    columns = torch.arange(width, dtype=images.dtype, device=images.device)[None, None]
     return rows, columns

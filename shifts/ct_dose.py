@@ -190,7 +190,7 @@ def spread(measurements: Sequence[Measurement], rows: Tensor, count: int) -> lis
     """Put values of the cases ``rows`` into all N cases; NaN for the others."""
     spread = []
     for measurement in measurements:
-        values = torch.full((count,), torch.nan, device=rows.device)
+        values = torch.full((count,), torch.nan, dtype=measurement.values.dtype, device=rows.device)
         values[rows] = measurement.values
         spread.append(replace(measurement, values=values))
     return spread

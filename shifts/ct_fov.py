@@ -135,7 +135,7 @@ def _zoomed_case(image: Tensor, share: Tensor, mode: str) -> Tensor:
     planes = image.reshape(1, -1, height, width)
     axes = [(torch.arange(size, device=image.device) * 2.0 + 1.0) / size - 1.0 for size in (height, width)]
     rows, columns = torch.meshgrid(*axes, indexing="ij")
-    grid = torch.stack([columns, rows], dim=-1)[None] * share
+    grid = (torch.stack([columns, rows], dim=-1)[None] * share).to(image.dtype)
     return functional.grid_sample(planes, grid, mode=mode, padding_mode="border", align_corners=False).reshape(
         image.shape
     )

@@ -204,7 +204,8 @@ def metal_error(
     read = torch.minimum(after, ceiling)
     difference = (_ct_beam.water_length_mm(read) - _ct_beam.water_length_mm(before)) * water_per_mm
     straight = (difference * chord).sum() / chord.square().sum().clamp_min(1e-12)
-    error, more, starved = (torch.zeros_like(chord_mm) for _ in range(3))
+    error, more = (torch.zeros_like(chord_mm, dtype=after.dtype) for _ in range(2))
     error[through], more[through] = difference - straight * chord, after - before
-    starved[through] = (after > ceiling).float()
-    return error, more, starved > 0.5
+    starved = torch.zeros_like(through)
+    starved[through] = after > ceiling
+    return error, more, starved

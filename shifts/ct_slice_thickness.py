@@ -157,7 +157,7 @@ def _averaged(volume: Tensor, matrix: Tensor | None) -> Tensor:
     """Slices of ``(1, D, H, W)`` by a matrix ``(D, D)``; None leaves them alone."""
     if matrix is None:
         return volume
-    weights = matrix.to(volume.device)
+    weights = matrix.to(volume)
     averaged = torch.einsum("de,cehw->cdhw", weights, volume)
     padding = (volume.detach() < _PADDING_BELOW_HU).to(volume.dtype)
     if not bool(padding.any()):

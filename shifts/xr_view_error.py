@@ -116,7 +116,7 @@ class XrViewError(RadiographShift):
         bank = self.images()
         numbers = (self.uniform(batch, 1, "bank")[:, 0].cpu() * len(bank)).long()
         height, width = batch.images.shape[-2:]
-        chosen = bank[numbers].to(batch.device)
+        chosen = bank[numbers].to(batch.images)
         laterals = functional.interpolate(chosen, (height, width), mode="bilinear", antialias=True).clamp(0.0, 1.0)
 
         def render(level: Level) -> Change:
