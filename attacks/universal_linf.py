@@ -52,8 +52,8 @@ class UniversalLinf(LinfAttack):
     ``control_margin`` and ``control_flip`` are of a perturbation of random signs of the same size, one for the cohort.
     ``learned_from`` is the number of cases behind the perturbation.
 
-    A sample of the cases is kept in memory while learning, chosen by seed; the passes of learning, at most
-    ``2 x fit_cases x (1 + 3 x epochs x levels)`` for each finding, are paid once and are not part of the price of a case.
+    A sample of the cases is kept in memory while learning, chosen by seed. Learning is paid once: a pass of every case, and
+    for each finding at most ``3 x epochs x levels`` passes of each of the ``2 x fit_cases`` kept.
 
     Attributes:
         epochs: Times each learning case is seen, per level.
@@ -61,8 +61,9 @@ class UniversalLinf(LinfAttack):
         least_cases: Cases that a half must have to learn from; with fewer, the other half is not attacked in that finding and
             direction, and has no margin.
 
-    >>> UniversalLinf.from_options({"epsilon": ["1/255", "2/255"]}).passes(findings=1)
-    7.0
+    >>> attack = UniversalLinf.from_options({"epsilon": ["1/255", "2/255"]})
+    >>> attack.passes(findings=1), attack.fit_passes(findings=1, cases=100)
+    (7.0, 6100.0)
     """
 
     controls: ClassVar[tuple[str, ...]] = ("control_margin", "control_flip", "learned_from")
@@ -87,6 +88,11 @@ class UniversalLinf(LinfAttack):
     def passes_per_level(self) -> float:
         """The perturbation and its control."""
         return 2.0
+
+    def fit_passes(self, findings: int, cases: int) -> float:
+        """Every case once, to know which are called right; then a gradient of each kept case per epoch and level."""
+        kept = min(cases, len(DIRECTIONS) * self.fit_cases)  # a case has one direction per finding
+        return float(cases + findings * kept * 3 * self.epochs * len(self.levels))
 
     def self_test(self) -> str:
         """Solve a planted linear model; its few cases are enough, because one gradient says all."""

@@ -119,7 +119,15 @@ def _price(plan: Plan, output: Output) -> None:
         progress.close()
     if output.json:
         rows = [
-            {"id": p.id, "levels": p.levels, "per_case": p.per_case, "cases": p.cases, "total": p.total} for p in priced
+            {
+                "id": p.id,
+                "levels": p.levels,
+                "per_case": p.per_case,
+                "cases": p.cases,
+                "to_learn": p.once,
+                "total": p.total,
+            }
+            for p in priced
         ]
         output.print_json({"prices": rows, "total": sum(p.total for p in priced)})
     else:

@@ -407,6 +407,11 @@ class Condition:
         del findings
         return float(len(self.levels))
 
+    def fit_passes(self, findings: int, cases: int) -> float:
+        """Price of :meth:`fit`, paid once for the whole set: forward-equivalents at most."""
+        del findings, cases
+        return 0.0
+
     def sampled_cases(self, findings: int) -> int | None:
         """Cases that :meth:`passes` is paid for at most, of however many there are; None: all of them."""
         del findings

@@ -23,6 +23,7 @@ class Price:
         levels: How many levels it has.
         per_case: Forward-equivalents per case it is applied to, at most.
         cases: Cases it is applied to.
+        once: Forward-equivalents of learning from the whole set, before the first image is altered.
         factor: Network passes in one forward-equivalent: several behind a defence that looks more than once.
     """
 
@@ -31,11 +32,12 @@ class Price:
     per_case: float
     cases: int
     factor: float = 1.0
+    once: float = 0.0
 
     @property
     def total(self) -> float:
         """Forward-equivalents in all, at most."""
-        return self.per_case * self.cases * self.factor
+        return (self.per_case * self.cases + self.once) * self.factor
 
 
 def prices(conditions: Sequence[Condition], *, findings: int, cases: int, factor: float = 1.0) -> tuple[Price, ...]:
@@ -55,6 +57,7 @@ def prices(conditions: Sequence[Condition], *, findings: int, cases: int, factor
             per_case=float(condition.passes(findings)),
             cases=min(cases, condition.sampled_cases(findings) or cases),
             factor=factor,
+            once=float(condition.fit_passes(findings, cases)) if condition.needs_fit else 0.0,
         )
         for condition in conditions
     )
@@ -81,16 +84,16 @@ def price_table(priced: Sequence[Price]) -> Table:
     """A rich table, dearest first."""
     total = sum(price.total for price in priced)
     shown = Table(title="Price, in forward passes (a backward counts two), at most", title_justify="left", box=None)
-    for name, justify in (("condition", "left"), ("levels", "right"), ("a case", "right"), ("cases", "right")):
-        shown.add_column(name, justify="right" if justify == "right" else "left")
-    shown.add_column("in all", justify="right")
-    shown.add_column("share", justify="right")
+    shown.add_column("condition")
+    for name in ("levels", "a case", "cases", "to learn", "in all", "share"):
+        shown.add_column(name, justify="right")
     for price in sorted(priced, key=lambda price: -price.total):
         shown.add_row(*_cells(price), f"{price.total / total:.0%}")
-    shown.add_row("all", "", "", "", f"{total:,.0f}", "")
+    shown.add_row("all", "", "", "", "", f"{total:,.0f}", "")
     return shown
 
 
-def _cells(price: Price) -> tuple[str, str, str, str, str]:
+def _cells(price: Price) -> tuple[str, ...]:
     a_case = f"{price.per_case * price.factor:,.4g}"
-    return price.id, str(price.levels), a_case, f"{price.cases:,}", f"{price.total:,.0f}"
+    once = f"{price.once * price.factor:,.0f}" if price.once else ""
+    return price.id, str(price.levels), a_case, f"{price.cases:,}", once, f"{price.total:,.0f}"

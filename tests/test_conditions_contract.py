@@ -563,6 +563,22 @@ def test_order_and_companions_change_nothing(bench, order):
     _assert_same(bench, bench.batch, bench.batch.select(index), index, rtol=1e-4, atol=1e-5)
 
 
+def test_what_learning_from_the_set_costs_is_not_more_than_its_price(bench):
+    paid: list[int] = []
+
+    def count(_module, given):
+        paid.append(len(given[0]) * (3 if given[0].requires_grad else 1))
+
+    batch = replace(bench.batch, clean_margins=None)
+    handle = bench.classifier.module.register_forward_pre_hook(count)
+    try:
+        if bench.condition.needs_fit:
+            bench.condition.fit(bench.classifier, iter([batch]))
+    finally:
+        handle.remove()
+    assert sum(paid) <= bench.condition.fit_passes(len(FINDINGS), CASES)
+
+
 def test_the_model_and_the_random_state_are_left_alone(bench):
     module = bench.classifier.module
     before = {name: value.clone() for name, value in module.state_dict().items()}

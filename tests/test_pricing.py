@@ -1,16 +1,19 @@
 """What an audit costs is said before it runs, and is not less than what is then paid."""
 
 import json
+from io import StringIO
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from robustbench_rad.attacks.fgsm import Fgsm
 from robustbench_rad.attacks.pgd_linf import PgdLinf
+from robustbench_rad.attacks.universal_linf import UniversalLinf
 from robustbench_rad.audit import prepare, run_audit
 from robustbench_rad.cli import app
 from robustbench_rad.plan import read_plan
-from robustbench_rad.pricing import Price, prices, sentence
+from robustbench_rad.pricing import Price, price_table, prices, sentence
 
 
 def test_the_clean_images_are_the_first_price():
@@ -26,6 +29,23 @@ def test_a_defence_that_looks_three_times_costs_three_times():
 
 def test_a_condition_of_a_sample_is_priced_by_its_sample():
     assert Price(id="x", levels=1, per_case=7.0, cases=3).total == 21.0
+
+
+def test_what_is_learned_once_is_in_the_price():
+    attack = UniversalLinf(epochs=2, fit_cases=3)
+    clean, price = prices([attack], findings=2, cases=50, factor=2.0)
+    assert price.once == 50 + 2 * 6 * 3 * 2 * 3  # every case; findings, kept, gradient, epochs, levels
+    assert price.total == 2 * (50 * attack.passes(2) + price.once)
+    assert clean.once == 0
+    assert prices([attack], findings=1, cases=4)[1].once == 4 + 4 * 3 * 2 * 3
+
+
+def test_the_table_shows_what_is_learned_once():
+    console = Console(width=120, file=StringIO())
+    console.print(price_table(prices([UniversalLinf(epochs=2, fit_cases=3)], findings=1, cases=50)))
+    text = console.file.getvalue()
+    assert "to learn" in text
+    assert "158" in text
 
 
 def test_the_sentence_names_the_dearest():

@@ -81,6 +81,10 @@ class ParameterRandomisation(Condition):
         del findings
         return 1.0 + self.seeds
 
+    def fit_passes(self, findings: int, cases: int) -> float:
+        """A probe of the layers, and a map of every reference case; the backward passes of maps end in the head."""
+        return float(3 + findings * min(cases, self.references))
+
     def fit(self, classifier: Classifier, batches: Iterator[Batch]) -> State | None:
         """Choose the cases to judge, and make the maps of the reference cases.
 

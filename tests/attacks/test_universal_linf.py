@@ -160,3 +160,20 @@ def test_images_of_two_sizes_or_nothing_learned_are_said(lab, calibrated):
 def test_what_cannot_be_made_is_refused(options):
     with pytest.raises(PlanError, match=next(iter(options))):
         UniversalLinf.from_options(options)
+
+
+def test_learning_pays_what_its_price_says(lab):
+    """Twelve cases of one finding, three kept of each direction: all are seen once, six are learned from."""
+    model = lab.linear(64)
+    classifier = lab.classifier(model, size=(8, 8))
+    images = lab.images((12, 1, 8, 8), bits=8)
+    labels = lab.called(classifier, images)
+    attack = UniversalLinf(epochs=2, fit_cases=3, least_cases=1)
+    paid = []
+    handle = classifier.module.register_forward_pre_hook(
+        lambda _module, given: paid.append(len(given[0]) * (3 if given[0].requires_grad else 1))
+    )
+    attack.fit(classifier, iter([lab.batch(images, labels)]))
+    handle.remove()
+    assert min(labels.sum(), 12 - labels.sum()) >= 3
+    assert sum(paid) == attack.fit_passes(1, 12) == 12 + 6 * 3 * 2 * 3
