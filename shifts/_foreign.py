@@ -75,10 +75,41 @@ def _torchio(transform: Any, image: Floats, spacing_mm: Sequence[float], seed: i
 
 
 def _monai(transform: Any, image: Floats, spacing_mm: Sequence[float], seed: int) -> Any:  # noqa: ANN401
+    """MONAI takes an array with its channel first, or a dictionary of such arrays."""
     del spacing_mm
     if hasattr(transform, "set_random_state"):
         transform.set_random_state(seed=seed % SEED_LIMIT)
-    return np.asarray(torch.as_tensor(transform(torch.from_numpy(image)[None])))[0]
+    given, keys = torch.from_numpy(image)[None], _keys(transform)
+    try:
+        if not keys:
+            return np.asarray(torch.as_tensor(transform(given)))[0]
+        main = _image_key(keys)
+        altered = transform({key: given if key == main else torch.zeros_like(given) for key in keys})
+        return np.asarray(torch.as_tensor(altered[main]))[0]
+    except RuntimeError as error:  # what MONAI's Compose puts around the error of its part
+        if isinstance(error.__cause__, Exception):
+            raise error.__cause__ from None
+        raise
+
+
+def _keys(transform: Any) -> tuple[str, ...]:  # noqa: ANN401
+    """The keys of a dictionary transform of MONAI, or of the parts of a composition; none for array transforms."""
+    if hasattr(transform, "key_iterator"):
+        return tuple(str(key) for key in transform.keys)
+    parts = getattr(transform, "transforms", ())
+    return tuple(dict.fromkeys(key for part in parts for key in _keys(part)))
+
+
+def _image_key(keys: Sequence[str]) -> str:
+    """The key that holds the image: ``image``, or the only one."""
+    if "image" in keys:
+        return "image"
+    if len(keys) == 1:
+        return keys[0]
+    raise DataError(
+        f"monai: expected a dictionary transform of one key, or of several with 'image' among them, got {', '.join(keys)}",
+        hint="Call the key of the picture 'image'; the others are given zeros.",
+    )
 
 
 def _function(transform: Any, image: Floats, spacing_mm: Sequence[float], seed: int) -> Any:  # noqa: ANN401

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
-from robustbench_rad.conditions import Applied, Condition, Level, Space, Unit, Variant
+from robustbench_rad.conditions import Applied, Condition, Level, Measurement, Space, Unit, Variant
 from robustbench_rad.errors import DataError, ImageError, PlanError
 from robustbench_rad.factories import explained, import_named
 from robustbench_rad.registry import register
@@ -24,14 +24,18 @@ from robustbench_rad.shifts._albumentations import stay_off_the_network
 from robustbench_rad.shifts._any_image import require_image
 from robustbench_rad.shifts._display import require_display
 from robustbench_rad.shifts._foreign import CALLS, Floats, call, library_of, own_random_state
+from robustbench_rad.shifts._inputs import per_case
 from robustbench_rad.shifts._levels import require_one_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from robustbench_rad.conditions import Batch, ModelQuery, State
     from robustbench_rad.plan import Plan
 
 GIVEN = Level(name="as given", value=1.0, unit="")
 SLACK = 1e-4  # of the range: what the arithmetic of a library may leave beyond it
+NORMALISED_SPAN = 20.0  # HU: what is left of hundreds after a z-score or a scaling to [0, 1]
 
 
 @register(
@@ -49,8 +53,10 @@ class LibraryTransform(Condition):
     In a plan: ``"shift.library.transform" = { transform = "my_shifts.py:ghosting", images = "physical" }``. The name is that of
     an object that is called with an image: a transform of a library, or a function of a float32 array ``(H, W)`` or
     ``(D, H, W)`` that gives back another of the same shape. With ``levels`` it is that of a function which makes such an
-    object from a level's value. Refused with the reason: HU for albumentations, which clips them; AlbumentationsX; another
-    shape or type; NaN; values outside of the range; an answer that is another when it is asked twice.
+    object from a level's value. MONAI's dictionary transforms are given the image as ``image``, or as their only key. Refused
+    with the reason: HU for albumentations, which clips them; AlbumentationsX; another shape or type; NaN; values outside of
+    the range; negative magnitudes; lost HU; an answer that is another when it is asked twice. What a transform that is applied
+    with a probability leaves as it was shows in ``rms_change``: 0.
 
     Attributes:
         levels: Values that the named function makes transforms from; without them the transform is taken as it is.
@@ -119,9 +125,10 @@ class LibraryTransform(Condition):
             require_display(batch, shift=self.id)
         else:
             require_image(batch, shift=self.id)
-        return Applied(variants=self._variants(batch))
+        measured: list[Measurement] = []
+        return Applied(variants=self._variants(batch, _from_zero(batch), measured), measurements=measured)
 
-    def _variants(self, batch: Batch) -> Iterator[Variant]:
+    def _variants(self, source: Batch, batch: Batch, measured: list[Measurement]) -> Iterator[Variant]:
         for level in self.levels:
             transform = self._made(level)
             library = self._library(transform, batch)
@@ -131,7 +138,10 @@ class LibraryTransform(Condition):
                     f"{self._said}: gave another answer when it was asked twice for the same image and seed",
                     hint=_TWICE_SEEDED if self.seeded else "It draws at random: leave seeded = true.",
                 )
-            yield Variant(level=level, images=torch.from_numpy(np.stack(done)).to(batch.images)[:, None])
+            images = torch.from_numpy(np.stack(done)).to(batch.images)[:, None]
+            change = (images - batch.images).flatten(1).square().mean(1).sqrt()
+            measured.append(Measurement(quantity=_change_name(batch), level=level.name, values=change))
+            yield Variant(level=level, images=_on_scale(images, batch, source))
 
     @property
     def _said(self) -> str:
@@ -194,11 +204,13 @@ class LibraryTransform(Condition):
             raise ImageError(f"{where}: expected finite values back, got NaN or infinity", hint=_SAME)
         low, high = float(altered.min()), float(altered.max())
         if _ranged(batch) and not (low >= -SLACK and high <= 1.0 + SLACK):
-            raise ImageError(f"{where}: expected values in [0, 1] back, got [{low:.4g}, {high:.4g}]", hint=_SAME)
-        if batch.unit is Unit.HU and low >= 0.0 and high <= 1.5 and image.min() < -100.0:
+            raise ImageError(f"{where}: expected values in [0, 1] back, got [{low:.4g}, {high:.4g}]", hint=_CLAMP)
+        if batch.unit is Unit.HU and high - low <= min(NORMALISED_SPAN, 0.1 * float(np.ptp(image))):
             raise ImageError(
                 f"{where}: expected HU back, got values in [{low:.4g}, {high:.4g}]: the range was lost", hint=_SAME
             )
+        if batch.unit is Unit.MAGNITUDE and low < min(0.0, float(image.min())) - SLACK * float(np.ptp(image)):
+            raise ImageError(f"{where}: expected a magnitude back, got {low:.4g}, below 0", hint=_MAGNITUDE)
 
 
 _LEVELS = (
@@ -206,6 +218,14 @@ _LEVELS = (
 )
 _BY_ITSELF = "Call it in Python by itself to see why."
 _SAME = "A shift gives back an image of the same shape and unit; values are not clipped or scaled for it."
+_CLAMP = (
+    "Values are not clipped for it. If that is meant, end the transform with it: "
+    "torchio.Clamp(0, 1) in a torchio.Compose, monai's Lambda(lambda x: x.clip(0, 1)), or clip(0, 1) in a function of your own."
+)
+_MAGNITUDE = (
+    "Transforms in k-space that keep the real part leave negative values. If magnitude is meant, end the transform with it: "
+    "torchio.Lambda(torch.abs) in a torchio.Compose, monai's Lambda(abs), or abs in a function of your own."
+)
 _TWICE_SEEDED = (
     "It draws from a generator of its own: seed that one, or draw from NumPy's, torch's or Python's global one."
 )
@@ -219,6 +239,24 @@ def _imported(transform: str, folder: str, key: str) -> Any:  # noqa: ANN401 - t
 
 def _ranged(batch: Batch) -> bool:
     return batch.space is Space.DISPLAY or batch.unit is Unit.SIGNAL
+
+
+def _from_zero(batch: Batch) -> Batch:
+    """Magnitude counted from no signal, so that a gain or a k-space transform means what it says."""
+    if batch.zero_signal is None:
+        return batch
+    return replace(batch, images=batch.images - per_case(batch.zero_signal, batch.images), zero_signal=None)
+
+
+def _on_scale(images: Tensor, from_zero: Batch, source: Batch) -> Tensor:
+    """Back on the scale of the source; what was not touched is the source's own, bit for bit."""
+    if source.zero_signal is None:
+        return images
+    return torch.where(images == from_zero.images, source.images, images + per_case(source.zero_signal, images))
+
+
+def _change_name(batch: Batch) -> str:
+    return "rms_change_hu" if batch.unit is Unit.HU else "rms_change"
 
 
 def _limited(altered: np.ndarray[Any, Any], batch: Batch) -> np.ndarray[Any, Any]:
