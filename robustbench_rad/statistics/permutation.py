@@ -13,6 +13,7 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 DRAWS = 2000
+NOTHING = "permutation: nothing to exchange, no cases of the same label differ in attribute and score"
 
 
 def any_value_permutation_p(
@@ -53,6 +54,78 @@ def any_value_permutation_p(
     >>> p < 0.001
     True
     """
+    blocks, places, code = _prepared(labels, scores, codes, patients, n_patients)
+    levels = len(np.unique(code))
+    counts = [_counts(place, levels) for place in places]
+    spread = np.sqrt(np.sum([_variance(block, count) for block, count in zip(blocks, counts, strict=True)], axis=0))
+    if not (spread > 1e-12).any():
+        raise StatisticsError(NOTHING)
+    generator = np.random.default_rng(seed)
+    place = np.concatenate([part.ravel() for part in places])
+    told = np.empty((draws + 1, levels))
+    for draw in range(draws + 1):
+        drawn = [generator.permuted(block, axis=1) if draw else block for block in blocks]
+        told[draw] = np.bincount(place, weights=np.concatenate([part.ravel() for part in drawn]), minlength=levels)
+    size = np.abs(told[:, spread > 1e-12] / spread[spread > 1e-12]).max(axis=1)
+    return float((size >= size[0] * (1 - 1e-9)).mean())  # rounding must not undo a tie
+
+
+def trend_permutation_p(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    attribute: ArrayLike,
+    patients: ArrayLike,
+    n_patients: int,
+    *,
+    seed: int,
+    draws: int = DRAWS,
+) -> float:
+    """P-value of no dependence on a continuous attribute, permuted as in :func:`any_value_permutation_p`.
+
+    Statistic: ``|sum of centred ranks of the score x rank of the attribute|``, two-sided.
+
+    Args:
+        labels: ``(N,)`` 1, 0 or NaN (ignored).
+        scores: ``(N,)`` not NaN where label and attribute are known.
+        attribute: ``(N,)`` any numbers, NaN unknown (ignored).
+        patients: ``(N,)`` patient index.
+        n_patients: C, patients of the audit.
+        seed: Of the permutations.
+        draws: Number of permutations.
+
+    Raises:
+        StatisticsError: A NaN score, fewer than two values, or nothing that a permutation would change.
+
+    >>> p = trend_permutation_p([1] * 20, range(20), range(20), range(20), 20, seed=0)
+    >>> p < 0.001
+    True
+    """
+    blocks, places, known = _prepared(labels, scores, attribute, patients, n_patients)
+    values, counts = np.unique(known, return_counts=True)
+    rank = (np.cumsum(counts) - (counts + 1) / 2) / len(known)  # mid-rank of each value
+    ranks = [rank[place] for place in places]
+    centred = [row - row.mean(axis=1, keepdims=True) for row in ranks]
+    spread = sum(
+        float(((block**2).sum(axis=1) * (row**2).sum(axis=1)).sum()) for block, row in zip(blocks, centred, strict=True)
+    )
+    if len(values) < 2 or spread < 1e-24:
+        raise StatisticsError(NOTHING)
+    generator = np.random.default_rng(seed)
+    told = np.empty(draws + 1)
+    for draw in range(draws + 1):
+        drawn = [generator.permuted(block, axis=1) if draw else block for block in blocks]
+        told[draw] = abs(sum(float((block * row).sum()) for block, row in zip(drawn, centred, strict=True)))
+    return float((told >= told[0] * (1 - 1e-9)).mean())  # rounding must not undo a tie
+
+
+def _prepared(
+    labels: ArrayLike, scores: ArrayLike, codes: ArrayLike, patients: ArrayLike, n_patients: int
+) -> tuple[list[Floats], list[Indices], Floats]:
+    """What may be exchanged (see :func:`_exchangeable`) among the cases with a known label and code, and their codes.
+
+    Raises:
+        StatisticsError: A NaN score, or fewer than two codes.
+    """
     truth, values = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     code = np.asarray(codes, dtype=np.float64)
     patient = check_patients(patients, len(truth), n_patients)
@@ -62,22 +135,7 @@ def any_value_permutation_p(
         raise StatisticsError(f"permutation: {int(np.isnan(values).sum())} cases have no score")
     if len(np.unique(code)) < 2:
         raise StatisticsError(f"permutation: expected two values or more, got {len(np.unique(code))}")
-    blocks, places = _exchangeable(_centred_ranks(truth, values), truth, code, patient)
-    levels = len(np.unique(code))
-    counts = [_counts(place, levels) for place in places]
-    spread = np.sqrt(np.sum([_variance(block, count) for block, count in zip(blocks, counts, strict=True)], axis=0))
-    if not (spread > 1e-12).any():
-        raise StatisticsError(
-            "permutation: nothing to exchange, no cases of the same label differ in attribute and score"
-        )
-    generator = np.random.default_rng(seed)
-    place = np.concatenate([part.ravel() for part in places])
-    told = np.empty((draws + 1, levels))
-    for draw in range(draws + 1):
-        drawn = [generator.permuted(block, axis=1) if draw else block for block in blocks]
-        told[draw] = np.bincount(place, weights=np.concatenate([part.ravel() for part in drawn]), minlength=levels)
-    size = np.abs(told[:, spread > 1e-12] / spread[spread > 1e-12]).max(axis=1)
-    return float((size >= size[0] * (1 - 1e-9)).mean())  # rounding must not undo a tie
+    return *_exchangeable(_centred_ranks(truth, values), truth, code, patient), code
 
 
 def _centred_ranks(truth: Floats, scores: Floats) -> Floats:

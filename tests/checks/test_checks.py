@@ -311,8 +311,13 @@ class TestScannerDependence:
         assert criterion.verdict is Verdict.FAIL
 
     def test_only_nuisance_columns_are_judged(self):
-        (criterion,) = self.judged(CLEAN, self.scanner, roles={"scanner": "risk_factor"})
-        assert "no nuisance column" in criterion.reason
+        refused, shown = self.judged(
+            CLEAN + 1.5 * (self.scanner == "A"), self.scanner, roles={"scanner": "risk_factor"}
+        )
+        assert "no nuisance column" in refused.reason
+        assert shown.verdict is Verdict.INFORMATIONAL
+        assert "a risk factor column, shown and not judged" in shown.reason
+        assert shown.harm.lower > 0.05
 
     @pytest.mark.parametrize(
         ("column", "reason"),
