@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from robustbench_rad.attacks._attack import Attack
+from robustbench_rad.attacks._path import Path
 from robustbench_rad.attacks._search import Front, replace_rows
 from robustbench_rad.attacks._threat import Threat
 
@@ -79,40 +80,59 @@ def checkpoints(steps: int) -> tuple[int, ...]:
     return tuple(sorted({-(-share * steps // 100) for share in percent[1:] if share <= 100}))
 
 
-def descend(front: Front, direction: Direction, steps: int) -> None:
-    """Search from the best planes known."""
-    _run(front, front.live.best.clone(), direction, steps)
+@dataclass(frozen=True, kw_only=True)
+class ApgdPath(Path):
+    """The schedule, from the best planes known and from random ones.
 
+    Attributes:
+        steps: Planes scored after the start.
+        direction: Where down is.
+        random: Changes ``(L, 1, ...)`` of the original for a start, from the front and its number.
+    """
 
-def descend_from(front: Front, planes: Tensor, direction: Direction, steps: int) -> None:
-    """Search from given planes ``(L, 1, ...)``."""
-    _run(front, front.threat.project(planes), direction, steps)
+    steps: int
+    direction: Direction
+    random: Callable[[Front, int], Tensor]
 
+    def length(self, start: int) -> int:
+        """Where it begins, and a plane for each step."""
+        del start
+        return 1 + self.steps
 
-def _run(front: Front, planes: Tensor, direction: Direction, steps: int) -> None:
-    _stand(front, planes, direction)
-    front.compact()
-    checks, before = checkpoints(steps), 0
-    for step in range(1, steps + 1):
-        if not len(front):
+    def begin(self, front: Front, start: int) -> None:
+        """Stand at the best planes known, or at random ones."""
+        planes = front.live.best.clone()
+        if start:
+            planes = front.threat.project(front.live.centre + self.random(front, start))
+        front.own = {"planes": planes, "before": planes}
+
+    def ask(self, front: Front, start: int, number: int) -> Tensor:
+        """Where it begins, or one step on."""
+        own = front.own
+        if number:
+            own["planes"], own["before"] = _moved(front, inertia=1.0 if number == 1 else INERTIA), own["planes"]
+        return own["planes"]
+
+    def learn(self, front: Front, start: int, number: int, health: Tensor, gradient: Tensor | None) -> None:
+        """Note what has helped; at a checkpoint, judge."""
+        if gradient is None:
             return
-        _move(front, direction, inertia=1.0 if step == 1 else INERTIA, last=step == steps)
-        if step in checks:
-            _judge(front.own, step - before)
-            before = step
-        if step % front.compact_every == 0:
-            front.compact()
-    front.compact()
+        towards = _numbers(self.direction(gradient, front.threat))
+        if not number:
+            _stand(front.own, health, towards)
+            return
+        _note(front.own, health, towards)
+        checks = checkpoints(self.steps)
+        if number in checks:
+            before = checks.index(number) - 1
+            _judge(front.own, number - (checks[before] if before >= 0 else 0))
 
 
-def _stand(front: Front, planes: Tensor, direction: Direction) -> None:
-    health, gradient = front.score_and_gradient(planes)
-    towards, best = _numbers(direction(gradient, front.threat)), _ranked(health)
-    front.own = {
-        "planes": planes,
-        "before": planes,
+def _stand(own: dict[str, Tensor], health: Tensor, towards: Tensor) -> None:
+    best = _ranked(health)
+    own |= {
         "direction": towards,
-        "best": planes.clone(),
+        "best": own["planes"].clone(),
         "best_direction": towards.clone(),
         "health": health,
         "best_health": best,
@@ -133,23 +153,21 @@ def _numbers(direction: Tensor) -> Tensor:
     return torch.where(direction.isfinite(), direction, 0.0)
 
 
-def _move(front: Front, direction: Direction, *, inertia: float, last: bool) -> None:
+def _moved(front: Front, *, inertia: float) -> Tensor:
     own, threat = front.own, front.threat
     here, before = own["planes"], own["before"]
     reach = threat.radii() * own["size"].reshape(threat.radii().shape)
     ahead = threat.project(here - reach * own["direction"])
-    planes = threat.project(here + (ahead - here) * inertia + (here - before) * (1 - inertia))
-    if last:
-        front.score(planes)
-        return
-    health, gradient = front.score_and_gradient(planes)
-    towards = _numbers(direction(gradient, threat))
+    return threat.project(here + (ahead - here) * inertia + (here - before) * (1 - inertia))
+
+
+def _note(own: dict[str, Tensor], health: Tensor, towards: Tensor) -> None:
     better = _ranked(health) < own["best_health"]
-    replace_rows(own["best"], better, planes)
+    replace_rows(own["best"], better, own["planes"])
     replace_rows(own["best_direction"], better, towards)
     own["best_health"] = torch.where(better, health, own["best_health"])
     own["helped"] = own["helped"] + (health < own["health"])
-    own |= {"planes": planes, "before": here, "direction": towards, "health": health}
+    own |= {"direction": towards, "health": health}
 
 
 def _judge(own: dict[str, Tensor], interval: int) -> None:

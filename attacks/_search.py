@@ -206,14 +206,14 @@ class Front:
         """
         planes = self.threat.store(planes)
         health = self.oracle.health(planes, self.live.targets)
-        self._keep(planes, health, slope)
+        self.keep(planes, health, slope)
         return health
 
     def score_and_gradient(self, planes: Tensor) -> tuple[Tensor, Tensor]:
         """Health ``(L,)`` of planes of the threat, as stored, and its gradient there."""
         planes = self.threat.store(planes)
         health, gradient = self.oracle.health_and_gradient(planes, self.live.targets)
-        self._keep(planes, health, gradient.sign())
+        self.keep(planes, health, gradient.sign())
         return health, gradient
 
     def score_candidates(self, candidates: Tensor) -> Tensor:
@@ -229,10 +229,11 @@ class Front:
         lowest, place = ranked.min(1)
         chosen = planes.reshape(candidates.shape)[torch.arange(count, device=planes.device), place]
         self.live.non_finite = self.live.non_finite | (~health.isfinite().all(1) & ~self.done)
-        self._keep(chosen, torch.where(lowest.isfinite(), lowest, torch.nan), None, planes_scored=many)
+        self.keep(chosen, torch.where(lowest.isfinite(), lowest, torch.nan), None, planes_scored=many)
         return health
 
-    def _keep(self, planes: Tensor, health: Tensor, slope: Tensor | None, *, planes_scored: int = 1) -> None:
+    def keep(self, planes: Tensor, health: Tensor, slope: Tensor | None, *, planes_scored: int = 1) -> None:
+        """Keep of each target the better of the best plane and one that has been scored ``(L,)``, and note flips."""
         live = self.live
         wrong_before = live.wrong()
         better = (health < live.health) & health.isfinite() & ~self.done

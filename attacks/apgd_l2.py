@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from robustbench_rad.attacks._apgd import Apgd, descend, descend_from
+from robustbench_rad.attacks._apgd import Apgd, ApgdPath
+from robustbench_rad.attacks._path import follow
 from robustbench_rad.attacks._search import Front
 from robustbench_rad.attacks._threat import L2Ball, Threat
 from robustbench_rad.attacks._units import OF_RANGE, ladder
@@ -53,14 +54,20 @@ class ApgdL2(Apgd):
         level = super().level(value)
         return replace(level, unit=RMS_OF_RANGE) if level.unit == OF_RANGE else level
 
+    @property
+    def path(self) -> ApgdPath:
+        """From the best planes known, then from random planes on the ball."""
+        return ApgdPath(starts=1 + self.random_starts, steps=self.steps, direction=downhill, random=drawn)
+
     def search(self, front: Front, level: Level) -> None:
         """From the best planes known, then from random planes on the ball."""
         del level
-        descend(front, downhill, self.steps)
-        for start in range(1, 1 + self.random_starts):
-            if len(front):
-                draws = unit(front.normal("start", start), front.threat.allowed) * front.threat.radii()
-                descend_from(front, front.live.centre + draws, downhill, self.steps)
+        follow(front, self.path)
+
+
+def drawn(front: Front, start: int) -> Tensor:
+    """Random changes of the size of the ball."""
+    return unit(front.normal("start", start), front.threat.allowed) * front.threat.radii()
 
 
 def downhill(gradient: Tensor, threat: Threat) -> Tensor:

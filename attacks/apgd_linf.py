@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from robustbench_rad.attacks._apgd import Apgd, descend, descend_from
+from robustbench_rad.attacks._apgd import Apgd, ApgdPath
 from robustbench_rad.attacks._linf import LinfAttack
+from robustbench_rad.attacks._path import follow
 from robustbench_rad.attacks._search import Front
 from robustbench_rad.attacks._threat import Threat
 from robustbench_rad.conditions import Level
@@ -40,14 +41,20 @@ class ApgdLinf(Apgd, LinfAttack):
     304.0
     """
 
+    @property
+    def path(self) -> ApgdPath:
+        """From the best planes known, then from random planes of the ball."""
+        return ApgdPath(starts=1 + self.random_starts, steps=self.steps, direction=downhill, random=drawn)
+
     def search(self, front: Front, level: Level) -> None:
         """From the best planes known, then from random planes of the ball."""
         del level
-        descend(front, downhill, self.steps)
-        for start in range(1, 1 + self.random_starts):
-            if len(front):
-                draws = front.uniform("start", start) * front.threat.radii()
-                descend_from(front, front.live.centre + draws, downhill, self.steps)
+        follow(front, self.path)
+
+
+def drawn(front: Front, start: int) -> Tensor:
+    """Random changes inside the ball."""
+    return front.uniform("start", start) * front.threat.radii()
 
 
 def downhill(gradient: Tensor, threat: Threat) -> Tensor:

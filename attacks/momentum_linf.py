@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from robustbench_rad.attacks._linf import LinfAttack
+from robustbench_rad.attacks._path import Path, follow
 from robustbench_rad.attacks._search import Front
 from robustbench_rad.conditions import Level
 from robustbench_rad.registry import register
@@ -77,34 +78,79 @@ class MomentumLinf(LinfAttack):
         """A gradient at the start and at every plane but the last; with samples, a gradient for each and a score."""
         return float(self.steps * (3 * self.samples + 1) if self.samples else 3 * self.steps + 1)
 
+    @property
+    def path(self) -> MomentumWalk:
+        """Steps from the best planes known."""
+        return MomentumWalk(
+            steps=self.steps,
+            step_size=self.step_size,
+            decay=self.decay,
+            samples=self.samples,
+            smoothing=self.smoothing,
+        )
+
     def search(self, front: Front, level: Level) -> None:
         """Steps from the best planes known."""
         del level
-        front.own = {"planes": front.live.best.clone(), "momentum": torch.zeros_like(front.live.best)}
-        for step in range(self.steps):
-            gradient = self._gradient(front, step)
-            own = front.own
-            own["momentum"] = own["momentum"] * self.decay + unit_mean(gradient)
-            ahead = own["planes"] - front.threat.radii() * self.step_size * own["momentum"].sign()
-            own["planes"] = front.threat.project(ahead)
-            if self.samples or step == self.steps - 1:
-                front.score(own["planes"])
-            if (step + 1) % front.compact_every == 0:
-                front.compact()
-            if not len(front):
-                return
-        front.compact()
+        follow(front, self.path)
 
-    def _gradient(self, front: Front, step: int) -> Tensor:
-        """Gradient ``(L, 1, ...)`` at the planes, or its mean over planes around them."""
+
+@dataclass(frozen=True, kw_only=True)
+class MomentumWalk(Path):
+    """Steps down the running average of the gradients, see :class:`MomentumLinf`.
+
+    Without samples, each step needs the gradient where it stands, and the last plane is scored alone. With samples, the
+    planes around where it stands are asked one after the other, then where it has gone.
+    """
+
+    steps: int
+    step_size: float
+    decay: float
+    samples: int
+    smoothing: float
+
+    def length(self, start: int) -> int:
+        """A plane where it begins and for each step; with samples, those and one for each step."""
+        del start
+        return self.steps * (self.samples + 1) if self.samples else self.steps + 1
+
+    def gradient(self, start: int, number: int) -> bool:
+        """Of samples always; without, everywhere but at the last plane."""
+        return (number + 1) % (self.samples + 1) > 0 if self.samples else super().gradient(start, number)
+
+    def begin(self, front: Front, start: int) -> None:
+        """Stand at the best planes known, at rest."""
+        del start
+        best = front.live.best
+        front.own = {"planes": best.clone(), "momentum": torch.zeros_like(best), "total": torch.zeros_like(best)}
+
+    def ask(self, front: Front, start: int, number: int) -> Tensor:
+        """Where it stands, or a plane around it."""
         planes = front.own["planes"]
+        step, sample = divmod(number, self.samples + 1)
+        if not self.samples or sample == self.samples:
+            return planes
+        spread = front.threat.radii() * self.smoothing
+        return front.threat.project(planes + spread * front.normal("around", step, sample))
+
+    def learn(self, front: Front, start: int, number: int, health: Tensor, gradient: Tensor | None) -> None:
+        """Add the gradient to the momentum, or to the mean of the samples, and step when that is complete."""
+        del start, health
+        if gradient is None:
+            return
         if not self.samples:
-            return front.score_and_gradient(planes)[1]
-        spread, total = front.threat.radii() * self.smoothing, torch.zeros_like(planes)
-        for sample in range(self.samples):
-            around = front.threat.project(planes + spread * front.normal("around", step, sample))
-            total += front.score_and_gradient(around)[1].nan_to_num(nan=0.0)
-        return total / self.samples
+            self._step(front, gradient)
+            return
+        total = front.own["total"] + gradient.nan_to_num(nan=0.0)
+        complete = (number + 1) % (self.samples + 1) == self.samples
+        front.own["total"] = torch.zeros_like(total) if complete else total
+        if complete:
+            self._step(front, total / self.samples)
+
+    def _step(self, front: Front, gradient: Tensor) -> None:
+        own, threat = front.own, front.threat
+        own["momentum"] = own["momentum"] * self.decay + unit_mean(gradient)
+        own["planes"] = threat.project(own["planes"] - threat.radii() * self.step_size * own["momentum"].sign())
 
 
 def unit_mean(gradient: Tensor) -> Tensor:

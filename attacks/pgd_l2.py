@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from robustbench_rad.attacks._attack import Attack
 from robustbench_rad.attacks._boxed import room, steepest
+from robustbench_rad.attacks._path import Path, follow
 from robustbench_rad.attacks._schedule import StepRule, step_fractions
 from robustbench_rad.attacks._search import Front
 from robustbench_rad.attacks._threat import L2Ball, Threat
@@ -83,36 +85,56 @@ class PgdL2(Attack):
         """A gradient where each start begins and with every plane but its last."""
         return float((1 + self.random_starts) * (3 * self.steps + 1))
 
+    @property
+    def path(self) -> L2Walk:
+        """Walks from the best planes known, then from random planes of the ball."""
+        return L2Walk(starts=1 + self.random_starts, fractions=step_fractions(self.steps, self.step_rule))
+
     def search(self, front: Front, level: Level) -> None:
         """Descend from the best planes known, then from random planes of the ball."""
         del level
-        fractions = step_fractions(self.steps, self.step_rule)
-        _descend(front, front.live.best, fractions, leap=True)
-        for start in range(1, 1 + self.random_starts):
-            if len(front):
-                draws = front.normal("start", start)
-                begin = front.live.centre + draws * (front.threat.radii() / rms(draws))
-                _descend(front, front.threat.project(begin), fractions)
+        follow(front, self.path)
 
 
-def _descend(front: Front, planes: Tensor, fractions: Sequence[float], *, leap: bool = False) -> None:
-    """Walk ``len(fractions)`` steps from ``planes``; with ``leap`` the first goes to the worst plane of the linear model."""
-    own = front.own
-    _, own["gradient"] = front.score_and_gradient(planes)
-    own["planes"] = planes
-    for number, fraction in enumerate(fractions, start=1):
-        if not len(front):
-            return
-        own = front.own
-        planes = _leapt(front) if leap and number == 1 else _stepped(front, fraction)
-        if number == len(fractions):
-            front.score(planes, slope=own["gradient"].sign())
-        else:
-            _, own["gradient"] = front.score_and_gradient(planes)
-        own["planes"] = planes
-        if number % front.compact_every == 0:
-            front.compact()
-    front.compact()
+@dataclass(frozen=True, kw_only=True)
+class L2Walk(Path):
+    """Steps down the gradient; from the best plane known, the first goes to the worst plane of the linear model.
+
+    Attributes:
+        fractions: Sizes of the steps as fractions of the radius.
+    """
+
+    fractions: Sequence[float]
+
+    def length(self, start: int) -> int:
+        """Where it begins, and a plane for each step."""
+        del start
+        return 1 + len(self.fractions)
+
+    def begin(self, front: Front, start: int) -> None:
+        """Stand at the best planes known, or at random ones of the surface."""
+        planes = front.live.best
+        if start:
+            draws = front.normal("start", start)
+            planes = front.threat.project(front.live.centre + draws * (front.threat.radii() / rms(draws)))
+        front.own |= {"planes": planes.clone(), "gradient": torch.zeros_like(planes)}
+
+    def ask(self, front: Front, start: int, number: int) -> Tensor:
+        """One step down, or the leap."""
+        if number:
+            leap = not start and number == 1
+            front.own["planes"] = _leapt(front) if leap else _stepped(front, self.fractions[number - 1])
+        return front.own["planes"]
+
+    def slope(self, front: Front) -> Tensor:
+        """That of the plane before."""
+        return front.own["gradient"].sign()
+
+    def learn(self, front: Front, start: int, number: int, health: Tensor, gradient: Tensor | None) -> None:
+        """Go on down the new gradient."""
+        del start, number, health
+        if gradient is not None:
+            front.own["gradient"] = gradient
 
 
 def _leapt(front: Front) -> Tensor:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from robustbench_rad.attacks._linf import LinfAttack
+from robustbench_rad.attacks._path import follow
 from robustbench_rad.attacks._schedule import StepRule, step_fractions
 from robustbench_rad.attacks._search import Front
-from robustbench_rad.attacks._walk import walk, walk_from
+from robustbench_rad.attacks._walk import LinfWalk
 from robustbench_rad.conditions import Level
 from robustbench_rad.registry import register
 
@@ -61,11 +62,16 @@ class PgdLinf(LinfAttack):
         """A gradient with every plane but the last of a start."""
         return float((1 + self.random_starts) * (3 * (self.steps - 1) + 1))
 
+    @property
+    def path(self) -> LinfWalk:
+        """Walks from the originals, then from random planes of the ball."""
+        return LinfWalk(
+            starts=1 + self.random_starts,
+            fractions=step_fractions(self.steps, self.step_rule),
+            leap=self.step_rule is StepRule.DECAYING,
+        )
+
     def search(self, front: Front, level: Level) -> None:
         """Walk from the originals, then from random planes of the ball."""
         del level
-        fractions = step_fractions(self.steps, self.step_rule)
-        walk(front, fractions, leap=self.step_rule is StepRule.DECAYING)
-        for start in range(1, 1 + self.random_starts):
-            if len(front):
-                walk_from(front, front.uniform("start", start), fractions[1:])
+        follow(front, self.path)
