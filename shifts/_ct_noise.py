@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from robustbench_rad.continuous import Value, root
 from robustbench_rad.seeds import derive_seed, normal
 from robustbench_rad.shifts._ct_kernels import Kernel, transfer
 from robustbench_rad.shifts._slice_profile import shared_lengths
@@ -262,9 +263,9 @@ def inverse_exposure(variance: float, quantum: float, electronic: float) -> floa
     return 2.0 * variance / (quantum + math.sqrt(quantum**2 + 4.0 * electronic * variance))
 
 
-def mixed(dose_fraction: float) -> tuple[float, float]:
+def mixed(dose_fraction: Value) -> tuple[Value, Value]:
     """Weights of quantum and electronic noise that a dose α adds: ``√(1/α - 1)`` and ``√(1/α² - 1)``."""
-    return math.sqrt(1.0 / dose_fraction - 1.0), math.sqrt(1.0 / dose_fraction**2 - 1.0)
+    return root(1.0 / dose_fraction - 1.0), root(1.0 / dose_fraction**2 - 1.0)
 
 
 def smooth_along_slices(noise: Tensor, *, fwhm_slices: float) -> Tensor:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 
 from robustbench_rad.conditions import Level, Measurement
+from robustbench_rad.continuous import Value
 from robustbench_rad.shifts import _ct_noise as physics
 from robustbench_rad.shifts._header import header_numbers
 from robustbench_rad.shifts._inputs import per_case, slice_distance_mm
@@ -95,11 +96,13 @@ class ExtraNoise:
             electronic_noise_quanta=shift.electronic_noise_quanta,
         )
 
-    @torch.no_grad()
-    def image(self, dose_fraction: float | Sequence[float]) -> Tensor:
-        """Extra noise of one dose, or one per case, in the shape of the images; 0 where the shift has no meaning."""
+    def image(self, dose_fraction: Value | Sequence[float]) -> Tensor:
+        """Extra noise of one dose, or one per case, in the shape of the images; 0 where the shift has no meaning.
+
+        Differentiable by doses ``(N,)``, apart from what starved rays add.
+        """
         fractions = self._fractions(dose_fraction)
-        quantum, electronic = self.quantum.new_tensor([physics.mixed(alpha) for alpha in fractions]).T
+        quantum, electronic = self._weights(dose_fraction)
         extra = per_case(quantum, self.quantum) * self.quantum + per_case(electronic, self.quantum) * self.electronic
         extra = extra.reshape(self.scan.slices_hu.shape)
         for number, rays in self.starved:
@@ -119,15 +122,24 @@ class ExtraNoise:
             Measurement(quantity="i0_quanta", values=1.0 / self.inverse_i0),
         ]
 
-    def _fractions(self, dose_fraction: float | Sequence[float]) -> list[float]:
+    def _fractions(self, dose_fraction: Value | Sequence[float]) -> list[float]:
+        if isinstance(dose_fraction, torch.Tensor):
+            return dose_fraction.tolist()
         return [dose_fraction] * len(self.probes) if isinstance(dose_fraction, float | int) else list(dose_fraction)
+
+    def _weights(self, dose_fraction: Value | Sequence[float]) -> Tensor:
+        """Weights ``(2, N)`` of quantum and electronic noise."""
+        if isinstance(dose_fraction, torch.Tensor):
+            quantum, electronic = physics.mixed(dose_fraction)
+            return torch.stack([torch.as_tensor(quantum), torch.as_tensor(electronic)]).to(self.quantum.dtype)
+        return self.quantum.new_tensor([physics.mixed(alpha) for alpha in self._fractions(dose_fraction)]).T
 
     def about_level(
         self, level: Level, extra: Tensor, dose_fraction: float | Sequence[float] | None = None
     ) -> list[Measurement]:
         """Requested and inserted noise of one level, whose value is the dose unless one is given."""
         fractions = self._fractions(level.value if dose_fraction is None else dose_fraction)
-        weights = self.field_sd_hu.new_tensor([physics.mixed(alpha) for alpha in fractions]).T
+        weights = self._weights(fractions)
         requested = (weights * self.field_sd_hu).square().sum(0).sqrt()
         inserted = requested.new_tensor(_levels(self.probes, extra.reshape(self.quantum.shape)))
         inserted = torch.where(self.inverse_i0.isfinite(), inserted, torch.nan)

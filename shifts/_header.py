@@ -39,10 +39,17 @@ def header_numbers(batch: Batch, keyword: str) -> list[float]:
     return [number_of(row.get(keyword)) for row in rows]
 
 
-def scaled_attributes(batch: Batch, keywords: Sequence[str], factor: float) -> tuple[dict[str, str], ...]:
-    """Attributes of every case multiplied by ``factor``; what a header does not say stays unsaid."""
+def scaled_attributes(
+    batch: Batch, keywords: Sequence[str], factor: float | Sequence[float]
+) -> tuple[dict[str, str], ...]:
+    """Attributes of every case multiplied by ``factor``, or each by its own; what a header does not say stays unsaid."""
+    factors = [factor] * len(batch) if isinstance(factor, float | int) else factor
     columns = {keyword: header_numbers(batch, keyword) for keyword in keywords}
     return tuple(
-        {name: number_text(values[row] * factor) for name, values in columns.items() if math.isfinite(values[row])}
+        {
+            name: number_text(values[row] * factors[row])
+            for name, values in columns.items()
+            if math.isfinite(values[row])
+        }
         for row in range(len(batch))
     )

@@ -43,7 +43,7 @@ def mean_power(transfer: Tensor, shape: Sequence[int]) -> Tensor:
     return response.square().sum((1, 2, 3))
 
 
-def lorentzian_mtf(frequency_per_mm: Tensor, *, f50_per_mm: float) -> Tensor:
+def lorentzian_mtf(frequency_per_mm: Tensor, *, f50_per_mm: float | Tensor) -> Tensor:
     """Transfer function of a scintillator, ``MTF(f) = 1 / (1 + (f / f50)²)``.
 
     >>> lorentzian_mtf(torch.tensor([0.0, 1.29]), f50_per_mm=1.29).tolist()

@@ -18,10 +18,12 @@ import torch
 from robustbench_rad.conditions import Applied, Condition, Level, Measurement, Unit, Variant
 from robustbench_rad.registry import register
 from robustbench_rad.shifts import _ct_noise as physics
+from robustbench_rad.shifts._continuous import NO_LEVEL
 from robustbench_rad.shifts._ct_kernels import KERNELS, source_kernels
 from robustbench_rad.shifts._extra_noise import ExtraNoise, unit_noise
 from robustbench_rad.shifts._header import TUBE_OUTPUT, scaled_attributes
 from robustbench_rad.shifts._inputs import (
+    per_case,
     projectable_spacing_mm,
     require_hounsfield,
     require_physical,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from robustbench_rad.conditions import Batch, ModelQuery, State
+    from robustbench_rad.continuous import AtValues
 
 _UNIT = "of the dose"
 _NOISELESS_HU = 0.5
@@ -113,22 +116,51 @@ class CtDose(Condition):
             ImageError: NaN pixels, or values scaled to [0, 1].
         """
         del query, state
-        require_physical(batch, shift=self.id, unit=Unit.HU, ndim=(4, 5))
-        require_hounsfield(batch, shift=self.id)
+        self._refuse(batch)
         measurements: list[Measurement] = []
         return Applied(variants=self._variants(batch, measurements), measurements=measurements)
 
-    def _variants(self, batch: Batch, measurements: list[Measurement]) -> Iterator[Variant]:
+    def continuous(self, batch: Batch) -> AtValues:
+        """See :class:`robustbench_rad.continuous.Continuous`; values are not below the lowest level.
+
+        What photon starvation adds to the Gaussian noise has no slope.
+        """
+        self._refuse(batch)
+        noise, rows, applicable, reason = self._noise(batch)
+
+        def at(values: Tensor) -> Variant:
+            images = batch.images
+            if noise is not None:
+                extra = torch.where(
+                    per_case(values.detach()[rows] == 1.0, images), 0.0, noise.image(values[rows])
+                )
+                images = images.index_add(0, rows, extra)
+            header = scaled_attributes(batch, TUBE_OUTPUT, values.tolist())
+            return Variant(level=NO_LEVEL, images=images, applicable=applicable, reason=reason, case_attributes=header)
+
+        return at
+
+    def _refuse(self, batch: Batch) -> None:
+        require_physical(batch, shift=self.id, unit=Unit.HU, ndim=(4, 5))
+        require_hounsfield(batch, shift=self.id)
+
+    def _noise(self, batch: Batch) -> tuple[ExtraNoise | None, Tensor, Tensor, str]:
+        """Noise of the cases that can be projected, which they are, ``(N,)`` the shift's applicability, and why not."""
         spacing, reason = projectable_spacing_mm(batch)
-        measurements.append(self._assumed_kernels(batch))
         rows = spacing.isfinite().nonzero().flatten()
         noise = ExtraNoise.of(self, batch.select(rows), spacing[rows]) if rows.numel() else None
         applicable = torch.zeros(len(batch), dtype=torch.bool, device=batch.device)
         if noise is not None:
             applicable[rows] = noise.inverse_i0.isfinite()
-            measurements += spread(noise.about_source(), rows, len(batch))
             if not bool(applicable[rows].all()):
                 reason = ", ".join(filter(None, (reason, "no native noise to be read: no soft tissue, or no noise")))
+        return noise, rows, applicable, reason
+
+    def _variants(self, batch: Batch, measurements: list[Measurement]) -> Iterator[Variant]:
+        measurements.append(self._assumed_kernels(batch))
+        noise, rows, applicable, reason = self._noise(batch)
+        if noise is not None:
+            measurements += spread(noise.about_source(), rows, len(batch))
         for level in self.levels:
             images = batch.images
             if level.value != 1.0 and noise is not None:

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from robustbench_rad.conditions import Applied, Condition, Level, Measurement, Unit, Variant
+from robustbench_rad.continuous import per_case_factor
 from robustbench_rad.registry import register
+from robustbench_rad.shifts._continuous import NO_LEVEL, everywhere
 from robustbench_rad.shifts._inputs import require_hounsfield, require_physical
 from robustbench_rad.shifts._planes import reconstructed
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from robustbench_rad.conditions import Batch, ModelQuery, State
+    from robustbench_rad.continuous import AtValues
 
 _GAIN = "gain"
 
@@ -79,10 +82,26 @@ class CtHuCalibration(Condition):
             ImageError: NaN pixels, or values scaled to [0, 1].
         """
         del query, state
-        require_physical(batch, shift=self.id, unit=Unit.HU, ndim=(4, 5))
-        require_hounsfield(batch, shift=self.id)
+        self._refuse(batch)
         measurements: list[Measurement] = []
         return Applied(variants=self._variants(batch, measurements), measurements=measurements)
+
+    def continuous(self, batch: Batch) -> AtValues:
+        """Values are offsets in HU; see :class:`robustbench_rad.continuous.Continuous`."""
+        self._refuse(batch)
+        inside = reconstructed(batch.images)
+
+        def at(values: Tensor) -> Variant:
+            images = batch.images + per_case_factor(values, batch.images)
+            return Variant(
+                level=NO_LEVEL, images=torch.where(inside, images, batch.images), applicable=everywhere(batch)
+            )
+
+        return at
+
+    def _refuse(self, batch: Batch) -> None:
+        require_physical(batch, shift=self.id, unit=Unit.HU, ndim=(4, 5))
+        require_hounsfield(batch, shift=self.id)
 
     def _variants(self, batch: Batch, measurements: list[Measurement]) -> Iterator[Variant]:
         inside = reconstructed(batch.images)

@@ -24,8 +24,10 @@ import torch
 from torch.nn import functional
 
 from robustbench_rad.conditions import Applied, Condition, Level, Measurement, Unit, Variant
+from robustbench_rad.continuous import Value, case_by_case
 from robustbench_rad.registry import register
 from robustbench_rad.shifts import _ct_noise as physics
+from robustbench_rad.shifts._continuous import NO_LEVEL, kept_where
 from robustbench_rad.shifts._ct_kernels import KERNELS, Kernel, source_kernels, transfer
 from robustbench_rad.shifts._inputs import per_case, require_hounsfield, require_physical, square_spacing_mm
 from robustbench_rad.shifts._levels import require_one_of
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from robustbench_rad.conditions import Batch, ModelQuery, State
+    from robustbench_rad.continuous import AtValues
 
 LARGEST_GAIN = 8.0
 _UNIT = "× f50"
@@ -100,10 +103,48 @@ class CtKernel(Condition):
             ImageError: NaN pixels, or values scaled to [0, 1].
         """
         del query, state
-        require_physical(batch, shift=self.id, unit=Unit.HU, ndim=(4, 5))
-        require_hounsfield(batch, shift=self.id)
+        self._refuse(batch)
         measurements: list[Measurement] = []
         return Applied(variants=self._variants(batch, measurements), measurements=measurements)
+
+    def continuous(self, batch: Batch) -> AtValues:
+        """See :class:`robustbench_rad.continuous.Continuous`; the noise that the capped gain leaves out has no slope."""
+        self._refuse(batch)
+        spacing, reason = square_spacing_mm(batch)
+        applicable = spacing.isfinite()
+        kernels, _ = source_kernels(self.source, batch)
+        spacing = spacing.nan_to_num(1.0)
+        stream = (self.id, self.version)
+
+        def at(values: Tensor) -> Variant:
+            changed = applicable & (values.detach() != 1.0)
+            images = with_kernel(batch.images, spacing, kernels, factor=values)
+            for row, factor in enumerate(values.tolist()):
+                case = slice(row, row + 1)
+                if (
+                    self.missing_noise
+                    and bool(changed[row])
+                    and needs_noise(spacing[case], kernels[case], factor=factor)
+                ):
+                    alone = batch.select(torch.tensor([row], device=batch.device))
+                    noise = _MissingNoise(batch=alone, spacing_mm=spacing[case], kernels=kernels[case], stream=stream)
+                    images = images.index_add(0, torch.tensor([row], device=batch.device), noise.image(factor)[0])
+            header = tuple(
+                {"ConvolutionKernel": k.text(factor=f)} for k, f in zip(kernels, values.tolist(), strict=True)
+            )
+            return Variant(
+                level=NO_LEVEL,
+                images=kept_where(batch, images, changed),
+                applicable=applicable,
+                reason=reason,
+                case_attributes=header,
+            )
+
+        return at
+
+    def _refuse(self, batch: Batch) -> None:
+        require_physical(batch, shift=self.id, unit=Unit.HU, ndim=(4, 5))
+        require_hounsfield(batch, shift=self.id)
 
     def _variants(self, batch: Batch, measurements: list[Measurement]) -> Iterator[Variant]:
         spacing, reason = square_spacing_mm(batch)
@@ -141,7 +182,7 @@ class CtKernel(Condition):
             yield Variant(level=level, images=images, applicable=applicable, reason=reason, case_attributes=named)
 
 
-def gain(frequency_per_mm: Tensor, kernels: Sequence[Kernel], *, factor: float) -> Tensor:
+def gain(frequency_per_mm: Tensor, kernels: Sequence[Kernel], *, factor: Value) -> Tensor:
     """Ratio of the transfer functions, at most :data:`LARGEST_GAIN`, 1 at zero frequency.
 
     Args:
@@ -159,7 +200,7 @@ def gain(frequency_per_mm: Tensor, kernels: Sequence[Kernel], *, factor: float) 
     return nepers.clamp_max(math.log(LARGEST_GAIN)).exp()
 
 
-def with_kernel(images_hu: Tensor, spacing_mm: Tensor, kernels: Sequence[Kernel], *, factor: float) -> Tensor:
+def with_kernel(images_hu: Tensor, spacing_mm: Tensor, kernels: Sequence[Kernel], *, factor: Value) -> Tensor:
     """Filter every slice from its kernel to that of ``factor`` times its f50.
 
     Slices are continued by reflection, so that nothing wraps around; padding counts as air and is put back.
@@ -168,17 +209,17 @@ def with_kernel(images_hu: Tensor, spacing_mm: Tensor, kernels: Sequence[Kernel]
         images_hu: ``(N, 1, H, W)`` or ``(N, 1, D, H, W)``.
         spacing_mm: ``(N,)``.
         kernels: N source kernels.
-        factor: k, target over source f50.
+        factor: k, target over source f50, of all cases or ``(N,)``.
 
     Returns:
         Images of the same shape, in HU.
     """
     # one case at a time: a transform of several images at once rounds differently
-    cases = zip(images_hu, spacing_mm, kernels, strict=True)
-    return torch.stack([_filtered_case(image, spacing, kernel, factor) for image, spacing, kernel in cases])
+    cases = zip(images_hu, spacing_mm, kernels, case_by_case(factor, len(images_hu)), strict=True)
+    return torch.stack([_filtered_case(*case) for case in cases])
 
 
-def _filtered_case(image_hu: Tensor, spacing_mm: Tensor, kernel: Kernel, factor: float) -> Tensor:
+def _filtered_case(image_hu: Tensor, spacing_mm: Tensor, kernel: Kernel, factor: Value) -> Tensor:
     height, width = image_hu.shape[-2:]
     slices = image_hu.reshape(1, -1, height, width)
     reconstructed = physics.noise_support(slices.detach()[0])

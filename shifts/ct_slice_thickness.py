@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from robustbench_rad.conditions import Applied, Condition, Level, Measurement, Unit, Variant
+from robustbench_rad.continuous import Value, case_by_case, linearised, number
 from robustbench_rad.registry import register
+from robustbench_rad.shifts._continuous import NO_LEVEL
 from robustbench_rad.shifts._header import header_numbers, number_text
 from robustbench_rad.shifts._inputs import require_hounsfield, require_physical, slice_distance_mm
 from robustbench_rad.shifts._levels import require_positive
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from robustbench_rad.conditions import Batch, ModelQuery, State
+    from robustbench_rad.continuous import AtValues
 
 _PADDING_BELOW_HU = -1024.0
 _SAME = 1e-3  # relative difference of thickness that makes no difference
@@ -91,42 +94,55 @@ class CtSliceThickness(Condition):
             ImageError: NaN pixels, or values scaled to [0, 1].
         """
         del query, state
-        require_physical(batch, shift=self.id, unit=Unit.HU, ndim=(4, 5))
-        require_hounsfield(batch, shift=self.id)
+        self._refuse(batch)
         measurements: list[Measurement] = []
         return Applied(variants=self._variants(batch, measurements), measurements=measurements)
+
+    def continuous(self, batch: Batch) -> AtValues:
+        """See :class:`robustbench_rad.continuous.Continuous`; a case that is asked for thinner slices keeps its own."""
+        self._refuse(batch)
+        distances = slice_distance_mm(batch).tolist()
+        sources = self._sources(batch, distances)
+        return lambda values: self._thickened(batch, values, sources, distances, NO_LEVEL)[0]
+
+    def _refuse(self, batch: Batch) -> None:
+        require_physical(batch, shift=self.id, unit=Unit.HU, ndim=(4, 5))
+        require_hounsfield(batch, shift=self.id)
 
     def _variants(self, batch: Batch, measurements: list[Measurement]) -> Iterator[Variant]:
         distances = slice_distance_mm(batch).tolist()
         sources = self._sources(batch, distances)
         measurements.append(Measurement(quantity="source_thickness_mm", values=batch.images.new_tensor(sources)))
-        count = batch.images.shape[2] if batch.images.ndim == 5 else 1
         for level in self.levels:
-            reasons = [
-                _why_not(level.value, source, distance, count)
-                for source, distance in zip(sources, distances, strict=True)
-            ]
-            good = [not reason for reason in reasons]
-            changed = [
-                applies and abs(level.value / source - 1.0) > _SAME
-                for applies, source in zip(good, sources, strict=True)
-            ]
-            images = batch.images
+            variant, changed = self._thickened(batch, level.value, sources, distances, level)
             if any(changed):
-                matrices = [
-                    self._matrix(level.value, source, distance, count) if does else None
-                    for does, source, distance in zip(changed, sources, distances, strict=True)
-                ]
-                images = torch.stack([_averaged(*case) for case in zip(images, matrices, strict=True)])
-                measurements += _achieved(level, changed, sources, distances, images)
-            header = tuple({"SliceThickness": number_text(level.value)} if does else {} for does in changed)
-            yield Variant(
-                level=level,
-                images=images,
-                applicable=torch.tensor(good, device=batch.device),
-                reason=", ".join(sorted({reason for reason in reasons if reason})),
-                case_attributes=header,
-            )
+                measurements += _achieved(level, changed, sources, distances, batch.images)
+            yield variant
+
+    def _thickened(
+        self, batch: Batch, thickness: Value, sources: list[float], distances: list[float], level: Level
+    ) -> tuple[Variant, list[bool]]:
+        """Slices of a thickness, or each case's of its own, and which cases that changes."""
+        count = batch.images.shape[2] if batch.images.ndim == 5 else 1
+        cases = list(zip(case_by_case(thickness, len(batch)), sources, distances, strict=True))
+        reasons = [_why_not(number(mm), source, distance, count) for mm, source, distance in cases]
+        changed = [
+            not reason and abs(number(mm) / source - 1.0) > _SAME
+            for (mm, source, _), reason in zip(cases, reasons, strict=True)
+        ]
+        images = batch.images
+        if any(changed):
+            matrices = [self._matrix(*case, count) if does else None for case, does in zip(cases, changed, strict=True)]
+            images = torch.stack([_averaged(*case) for case in zip(images, matrices, strict=True)])
+        said = [{"SliceThickness": number_text(number(mm))} for mm, *_ in cases]
+        variant = Variant(
+            level=level,
+            images=images,
+            applicable=torch.tensor([not reason for reason in reasons], device=batch.device),
+            reason=", ".join(sorted({reason for reason in reasons if reason})),
+            case_attributes=tuple(text if does else {} for text, does in zip(said, changed, strict=True)),
+        )
+        return variant, changed
 
     def _sources(self, batch: Batch, distances: list[float]) -> list[float]:
         """Thickness of every case's slices: what the file says, else the option, else their distance."""
@@ -134,10 +150,12 @@ class CtSliceThickness(Condition):
         pairs = zip(said, distances, strict=True)
         return [mm if mm > 0.0 else self.source_mm or distance for mm, distance in pairs]
 
-    def _matrix(self, thickness: float, source: float, distance: float, count: int) -> Tensor:
-        length = box_length(thickness, source, distance)
-        apart = thickness if self.contiguous else 0.0
-        return torch.from_numpy(thicker(count, distance, length_mm=length, apart_mm=apart)).float()
+    def _matrix(self, thickness: Value, source: float, distance: float, count: int) -> Tensor:
+        def weights(mm: float) -> Tensor:
+            length = box_length(mm, source, distance)
+            return torch.from_numpy(thicker(count, distance, length_mm=length, apart_mm=mm if self.contiguous else 0.0))
+
+        return linearised(weights, thickness)
 
 
 def _why_not(thickness: float, source: float, distance: float, count: int) -> str:

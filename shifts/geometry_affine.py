@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from robustbench_rad.conditions import Level
+from robustbench_rad.continuous import Value, filled, per_case_factor
 from robustbench_rad.registry import register
 from robustbench_rad.shifts import _affine
 from robustbench_rad.shifts._any_image import AnyImageShift
-from robustbench_rad.shifts._ladder import Alter, Change, ladder, uniforms
+from robustbench_rad.shifts._continuous import AlterValue, ContinuousLadder
+from robustbench_rad.shifts._ladder import Change, ladder, uniforms
 from robustbench_rad.shifts._levels import require_one_of
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ _WAYS = {"right": 0.0, "up": 90.0, "left": 180.0, "down": 270.0}
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Positioned(AnyImageShift):
+class _Positioned(ContinuousLadder, AnyImageShift):
     """Base of the three.
 
     Attributes:
@@ -84,15 +86,16 @@ class GeometryRotate(_Positioned):
         super().__post_init__()
         require_one_of(self, "direction", ("random", *_TURNS))
 
-    def prepare(self, batch: Batch) -> Alter:
+    def prepare(self, batch: Batch) -> AlterValue:
         """Draw which way each case turns."""
         drawn = torch.where(uniforms(batch, 1, self.id, self.version)[:, 0] < 0.5, 1.0, -1.0)
         sign = torch.full_like(drawn, _TURNS[self.direction]) if self.direction in _TURNS else drawn
         aspect, (_, offset) = _affine.pixel_aspect(batch), _still(batch)
 
-        def alter(value: float) -> Change:
-            matrix = _affine.rotation(torch.deg2rad(sign * value), aspect)
-            return self.change(batch, matrix, offset, {"rotation_deg": sign * value})
+        def alter(value: Value) -> Change:
+            degrees = sign * per_case_factor(value, sign)
+            matrix = _affine.rotation(torch.deg2rad(degrees), aspect)
+            return self.change(batch, matrix, offset, {"rotation_deg": degrees.detach()})
 
         return alter
 
@@ -127,7 +130,7 @@ class GeometryTranslate(_Positioned):
         super().__post_init__()
         require_one_of(self, "direction", ("random", *_WAYS))
 
-    def prepare(self, batch: Batch) -> Alter:
+    def prepare(self, batch: Batch) -> AlterValue:
         """Draw which way each case moves."""
         drawn = 2.0 * math.pi * uniforms(batch, 1, self.id, self.version)[:, 0]
         given = math.radians(_WAYS.get(self.direction, 0.0))
@@ -136,10 +139,10 @@ class GeometryTranslate(_Positioned):
         height, width = batch.images.shape[-2:]
         side = torch.minimum(height * aspect, torch.full_like(aspect, width))  # in units of the column spacing
 
-        def alter(value: float) -> Change:
-            distance = side * value / 100.0
+        def alter(value: Value) -> Change:
+            distance = side * per_case_factor(value, side) / 100.0
             rows, columns = -distance * angle.sin() / aspect, distance * angle.cos()
-            measured = {"translation_rows_px": rows, "translation_columns_px": columns}
+            measured = {"translation_rows_px": rows.detach(), "translation_columns_px": columns.detach()}
             return self.change(batch, matrix, -torch.stack([rows, columns], 1), measured)
 
         return alter
@@ -171,16 +174,17 @@ class GeometryScale(_Positioned):
 
     levels: tuple[Level, ...] = ladder(_FACTOR, 0.95, 1.05, 0.9, 1.1, 0.85, 1.15, 0.8, 1.2, 0.7, 1.3)
 
-    def prepare(self, batch: Batch) -> Alter:
+    def prepare(self, batch: Batch) -> AlterValue:
         """Nothing is drawn."""
         same, offset = _still(batch)
 
-        def alter(value: float) -> Change:
-            change = self.change(batch, same / value, offset, {"scale": torch.full_like(offset[:, 0], value)})
+        def alter(value: Value) -> Change:
+            scale = filled(value, offset)
+            change = self.change(batch, same / per_case_factor(value, same), offset, {"scale": scale})
             if batch.spacing_mm is None:
                 return change
             spacing = batch.spacing_mm.clone()
-            spacing[:, -2:] /= value
+            spacing[:, -2:] /= scale[:, None]
             return Change(**{**vars(change), "spacing_mm": spacing})
 
         return alter

@@ -18,18 +18,20 @@ from typing import TYPE_CHECKING
 import torch
 
 from robustbench_rad.conditions import Level
+from robustbench_rad.continuous import Value, filled
 from robustbench_rad.registry import register
 from robustbench_rad.shifts._inputs import per_case
 from robustbench_rad.shifts._ladder import Change, ladder
 from robustbench_rad.shifts._levels import require_one_of
+from robustbench_rad.shifts._mr_continuous import ContinuousMrShift
 from robustbench_rad.shifts._mr_fields import polynomial_fields, surface_coil_fields
-from robustbench_rad.shifts._mr_inputs import MrShift, foreground
+from robustbench_rad.shifts._mr_inputs import foreground
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from robustbench_rad.conditions import Batch
-    from robustbench_rad.shifts._ladder import Alter
+    from robustbench_rad.shifts._continuous import AlterValue
 
 _MOST_ORDER = 6
 _SAMPLES = 65536
@@ -47,7 +49,7 @@ _FLAT = 1e-4
     unit="% INU",
 )
 @dataclass(frozen=True, kw_only=True)
-class MrBiasField(MrShift):
+class MrBiasField(ContinuousMrShift):
     """A smooth shading of the image, with mean 1 in the foreground.
 
     The shading is put on top of whatever shading the source has. Measurements per level: ``inu_percent_requested`` and
@@ -71,7 +73,7 @@ class MrBiasField(MrShift):
         if self.order not in range(1, _MOST_ORDER + 1):
             raise ValueError(f"order: expected a whole number from 1 to {_MOST_ORDER}, got {self.order!r}")
 
-    def prepare(self, batch: Batch) -> Alter:
+    def prepare(self, batch: Batch) -> AlterValue:
         """Draw the field that the levels share."""
         stream = (self.id, self.version, self.field)
         if self.field == "polynomial":
@@ -82,12 +84,12 @@ class MrBiasField(MrShift):
         span = _range(exponent, inside)
         varies = span > _FLAT
 
-        def alter(percent: float) -> Change:
-            strength = strength_for(exponent, inside, percent / 100.0)
+        def alter(percent: Value) -> Change:
+            strength = _strength(exponent, inside, percent / 100.0)
             field = shading(exponent, inside, strength)
             measured = {
-                "inu_percent_requested": torch.full_like(span, percent),
-                "inu_percent": 100.0 * nonuniformity(field, inside),
+                "inu_percent_requested": filled(percent, span),
+                "inu_percent": 100.0 * nonuniformity(field.detach(), inside),
             }
             return Change(
                 images=batch.images * field, measured=measured, applicable=varies, reason="too small for a field"
@@ -107,7 +109,22 @@ def nonuniformity(field: Tensor, inside: Tensor) -> Tensor:
     return _range(field, inside) / _mean(field, inside)
 
 
-def strength_for(exponent: Tensor, inside: Tensor, target: float) -> Tensor:
+def _strength(exponent: Tensor, inside: Tensor, target: Value) -> Tensor:
+    """As :func:`strength_for`, with the slope of the inverse function where the target carries a gradient."""
+    if not isinstance(target, torch.Tensor):
+        return strength_for(exponent, inside, target)
+    with torch.no_grad():
+        found = strength_for(exponent, inside, target.to(exponent.dtype))
+    if not target.requires_grad:
+        return found
+    with torch.enable_grad():
+        at = found.clone().requires_grad_()
+        reached = nonuniformity(shading(exponent.detach(), inside, at), inside)
+        (slope,) = torch.autograd.grad(reached.sum(), at)
+    return found + ((target - target.detach()) / slope.clamp_min(_FLAT)).to(found.dtype)
+
+
+def strength_for(exponent: Tensor, inside: Tensor, target: float | Tensor) -> Tensor:
     """The s ``(N,)`` for which ``exp(s p)`` has the nonuniformity ``target``, by bisection.
 
     Large images are sampled evenly for the mean, which a smooth field allows; the extremes are exact.

@@ -20,17 +20,19 @@ from typing import TYPE_CHECKING
 import torch
 
 from robustbench_rad.conditions import Level
+from robustbench_rad.continuous import Value, case_by_case, filled, per_case_factor
 from robustbench_rad.registry import register
 from robustbench_rad.shifts._ladder import Change, ladder, uniforms
 from robustbench_rad.shifts._levels import require_one_of
-from robustbench_rad.shifts._mr_inputs import PHASE_OPTIONS, MrShift, foreground, phase_axes
+from robustbench_rad.shifts._mr_continuous import ContinuousMrShift
+from robustbench_rad.shifts._mr_inputs import PHASE_OPTIONS, foreground, phase_axes
 from robustbench_rad.shifts._mr_kspace import line_numbers, weighted_lines
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from robustbench_rad.conditions import Batch
-    from robustbench_rad.shifts._ladder import Alter
+    from robustbench_rad.shifts._continuous import AlterValue
 
 _FEWEST_PIXELS = 64
 
@@ -46,7 +48,7 @@ _FEWEST_PIXELS = 64
     unit="% of the signal",
 )
 @dataclass(frozen=True, kw_only=True)
-class MrGhosting(MrShift):
+class MrGhosting(ContinuousMrShift):
     """Copies of the image along the phase-encoding axis.
 
     Emulated: the whole image is copied, as if all of it pulsated. Measurements per level:
@@ -72,23 +74,24 @@ class MrGhosting(MrShift):
         if isinstance(self.period_lines, bool) or not isinstance(self.period_lines, int) or self.period_lines < 2:
             raise ValueError(f"period_lines: expected a whole number from 2, got {self.period_lines!r}")
 
-    def prepare(self, batch: Batch) -> Alter:
+    def prepare(self, batch: Batch) -> AlterValue:
         """Draw the phase of the ghosts, and find where they can be measured."""
         axes = phase_axes(self.phase_encoding, batch)
         phases = (2.0 * math.pi * uniforms(batch, 1, self.id, self.version, "phase"))[:, 0]
         inside = foreground(batch.images)
         enough = torch.tensor([batch.images.shape[axis] > self.period_lines for axis in axes], device=batch.device)
 
-        def alter(percent: float) -> Change:
+        def alter(percent: Value) -> Change:
+            shares = case_by_case(per_case_factor(percent / 100.0, phases), len(batch))
             ghosted = [
-                with_ghosts(image, axis, phase, ratio=percent / 100.0, period=self.period_lines)
-                for image, axis, phase in zip(batch.images, axes, phases, strict=True)
+                with_ghosts(image, axis, phase, ratio=own, period=self.period_lines)
+                for image, axis, phase, own in zip(batch.images, axes, phases, shares, strict=True)
             ]
             images = torch.stack(ghosted)
             ratios = [
                 ghost_ratio(*case, self.period_lines) for case in zip(batch.images, images, inside, axes, strict=True)
             ]
-            requested = torch.full((len(batch),), percent, device=batch.device)
+            requested = filled(percent, batch.images)
             return Change(
                 images=images,
                 measured={"ghost_percent_requested": requested, "ghost_percent": 100.0 * torch.stack(ratios)},
@@ -99,12 +102,12 @@ class MrGhosting(MrShift):
         return alter
 
 
-def with_ghosts(image: Tensor, axis: int, phase: Tensor, *, ratio: float, period: int) -> Tensor:
+def with_ghosts(image: Tensor, axis: int, phase: Tensor, *, ratio: Value, period: int) -> Tensor:
     """Put ghosts of ``ratio`` times its brightness into a magnitude image ``(…, H, W)`` along ``axis``."""
     lines = line_numbers(image.shape[axis], image.device)
     if period == 2:
         weights = torch.complex(torch.ones_like(phase), ratio * (1.0 - 2.0 * (lines % 2)))
-        weights = weights / torch.complex(torch.ones_like(phase), torch.full_like(phase, ratio))
+        weights = weights / torch.complex(torch.ones_like(phase), ratio * torch.ones_like(phase))
     else:
         swing = 2.0 * ratio * torch.sin(2.0 * math.pi * lines / period)
         weights = 1.0 + swing * torch.polar(torch.ones_like(phase), phase)

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from robustbench_rad.conditions import Batch, Level
+from robustbench_rad.continuous import Value, filled, per_case_factor
 from robustbench_rad.registry import register
-from robustbench_rad.shifts._ladder import Alter, Change, ladder
-from robustbench_rad.shifts._mr_inputs import MrShift, tissue_mean
+from robustbench_rad.shifts._continuous import AlterValue
+from robustbench_rad.shifts._ladder import Change, ladder
+from robustbench_rad.shifts._mr_continuous import ContinuousMrShift
+from robustbench_rad.shifts._mr_inputs import tissue_mean
 
 
 @register(
@@ -29,7 +30,7 @@ from robustbench_rad.shifts._mr_inputs import MrShift, tissue_mean
     unit="× gain",
 )
 @dataclass(frozen=True, kw_only=True)
-class MrIntensityScale(MrShift):
+class MrIntensityScale(ContinuousMrShift):
     """An arbitrary gain that the pipeline in front of the model does not undo.
 
     A pipeline that scales every image by its own percentiles undoes a gain altogether; this level shows what happens where
@@ -46,15 +47,15 @@ class MrIntensityScale(MrShift):
 
     levels: tuple[Level, ...] = ladder("× gain", "0.8", "1.25", "0.67", "1.5", "0.5", "2")
 
-    def prepare(self, batch: Batch) -> Alter:
+    def prepare(self, batch: Batch) -> AlterValue:
         """Nothing is drawn."""
 
-        def alter(gain: float) -> Change:
-            images = batch.images * gain
+        def alter(gain: Value) -> Change:
+            images = batch.images * per_case_factor(gain, batch.images)
             return Change(
                 images=images,
                 measured={
-                    "gain_requested": torch.full((len(batch),), gain, device=batch.device),
+                    "gain_requested": filled(gain, batch.images),
                     "gain": tissue_mean(images) / tissue_mean(batch.images),
                 },
             )

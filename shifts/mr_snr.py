@@ -19,21 +19,21 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
 from robustbench_rad import seeds
 from robustbench_rad.conditions import Level
+from robustbench_rad.continuous import Value, filled, per_case_factor
 from robustbench_rad.noise import noise_sd
 from robustbench_rad.registry import register
 from robustbench_rad.shifts._inputs import per_case
 from robustbench_rad.shifts._ladder import Change, ladder
-from robustbench_rad.shifts._mr_inputs import MrShift, foreground, masked_variance, tissue_mean
+from robustbench_rad.shifts._mr_continuous import ContinuousMrShift
+from robustbench_rad.shifts._mr_inputs import foreground, masked_variance, tissue_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from robustbench_rad.conditions import Batch
-    from robustbench_rad.shifts._ladder import Alter
+    from robustbench_rad.shifts._continuous import AlterValue
 
 _MOST_COILS = 128
 
@@ -49,7 +49,7 @@ _MOST_COILS = 128
     unit="SNR",
 )
 @dataclass(frozen=True, kw_only=True)
-class MrSnr(MrShift):
+class MrSnr(ContinuousMrShift):
     """Rician noise of one coil, or non-central χ noise of several, down to a signal-to-noise ratio.
 
     The ratio is the mean magnitude of the foreground over σ of one channel. A case that is as noisy already is not
@@ -75,22 +75,22 @@ class MrSnr(MrShift):
         if not isinstance(self.coils, int) or isinstance(self.coils, bool) or not 1 <= self.coils <= _MOST_COILS:
             raise ValueError(f"coils: expected a whole number from 1 to {_MOST_COILS}, got {self.coils!r}")
 
-    def prepare(self, batch: Batch) -> Alter:
+    def prepare(self, batch: Batch) -> AlterValue:
         """Draw the noise that the levels share, and read the noise that is there."""
         inside = foreground(batch.images)
         native, mean = noise_sd(batch.images), tissue_mean(batch.images, inside)
         own = native.nan_to_num(0.0)
         in_phase, rest = self._draws(batch)
 
-        def alter(snr: float) -> Change:
-            target = mean / snr
+        def alter(snr: Value) -> Change:
+            target = mean / per_case_factor(snr, mean)
             added = (target.square() - own.square()).clamp_min(0.0).sqrt()
             images = noisy_magnitude(batch.images, per_case(added, batch.images), in_phase, rest)
             measured = {
-                "snr_requested": torch.full_like(mean, snr),
+                "snr_requested": filled(snr, mean),
                 "snr": mean / (own.square() + masked_variance(images.detach() - batch.images, inside)).sqrt(),
                 "native_snr": mean / native,
-                "noise_sd_added": added,
+                "noise_sd_added": added.detach(),
             }
             return Change(images=images, measured=measured, applicable=added > 0.0, reason="as noisy already")
 

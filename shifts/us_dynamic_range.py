@@ -11,16 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
 from robustbench_rad.conditions import Level
+from robustbench_rad.continuous import Value, filled, per_case_factor
 from robustbench_rad.registry import register
+from robustbench_rad.shifts._continuous import ContinuousLadder
 from robustbench_rad.shifts._ladder import Change, ladder
 from robustbench_rad.shifts._us_display import UsShift, saturated_percent
 
 if TYPE_CHECKING:
     from robustbench_rad.conditions import Batch
-    from robustbench_rad.shifts._ladder import Alter
+    from robustbench_rad.shifts._continuous import AlterValue
 
 
 @register(
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     unit="dB",
 )
 @dataclass(frozen=True, kw_only=True)
-class UsDynamicRange(UsShift):
+class UsDynamicRange(ContinuousLadder, UsShift):
     """Fewer decibels from black to white, the brightest echo kept white.
 
     A source that shows as few already is not applicable. Measurements per level: ``dynamic_range_db`` (exact) and
@@ -51,17 +51,24 @@ class UsDynamicRange(UsShift):
 
     levels: tuple[Level, ...] = ladder("dB", 55, 50, 45, 40, 30)
 
-    def prepare(self, batch: Batch) -> Alter:
+    @property
+    def source_value(self) -> float:
+        """The range of the source, which changes nothing."""
+        return self.dynamic_range_db
+
+    def prepare(self, batch: Batch) -> AlterValue:
         """Nothing is drawn."""
 
-        def alter(target_db: float) -> Change:
-            images = (1.0 - (1.0 - batch.images) * (self.dynamic_range_db / target_db)).clamp_min(0.0)
-            wider = torch.full((len(batch),), target_db < self.dynamic_range_db, device=batch.device)
+        def alter(target_db: Value) -> Change:
+            images = (
+                1.0 - (1.0 - batch.images) * (self.dynamic_range_db / per_case_factor(target_db, batch.images))
+            ).clamp_min(0.0)
+            shown_db = filled(target_db, batch.images)
             measured = {
-                "dynamic_range_db": torch.full((len(batch),), target_db, device=batch.device),
+                "dynamic_range_db": shown_db,
                 "saturated_percent": saturated_percent(images, batch.images),
             }
             reason = f"the source shows {self.dynamic_range_db:g} dB, not more"
-            return Change(images=images, measured=measured, applicable=wider, reason=reason)
+            return Change(images=images, measured=measured, applicable=shown_db < self.dynamic_range_db, reason=reason)
 
         return alter

@@ -11,16 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
 from robustbench_rad.conditions import Level
+from robustbench_rad.continuous import Value, filled, per_case_factor
 from robustbench_rad.registry import register
+from robustbench_rad.shifts._continuous import ContinuousLadder
 from robustbench_rad.shifts._ladder import Change, ladder
 from robustbench_rad.shifts._us_display import UsShift, depth, in_sector, saturated_percent
 
 if TYPE_CHECKING:
     from robustbench_rad.conditions import Batch
-    from robustbench_rad.shifts._ladder import Alter
+    from robustbench_rad.shifts._continuous import AlterValue
 
 
 @register(
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     unit="dB",
 )
 @dataclass(frozen=True, kw_only=True)
-class UsGain(UsShift):
+class UsGain(ContinuousLadder, UsShift):
     """Too little or too much gain, growing with depth.
 
     Measurements per level: ``gain_db_requested``, ``gain_db`` (mean change over the sector, less where the display ends) and
@@ -58,15 +58,17 @@ class UsGain(UsShift):
         if not -1.0 <= self.depth_slope <= 1.0:
             raise ValueError(f"depth_slope: expected -1 to 1, got {self.depth_slope!r}")
 
-    def prepare(self, batch: Batch) -> Alter:
+    def prepare(self, batch: Batch) -> AlterValue:
         """Nothing is drawn."""
         profile = 1.0 - self.depth_slope + 2.0 * self.depth_slope * depth(batch.images)
 
-        def alter(gain_db: float) -> Change:
-            images = self.shown(self.decibel(batch.images) + gain_db * profile, batch.images)
+        def alter(gain_db: Value) -> Change:
+            images = self.shown(
+                self.decibel(batch.images) + per_case_factor(gain_db, batch.images) * profile, batch.images
+            )
             reached = in_sector((images - batch.images) * self.dynamic_range_db, batch.images)
             measured = {
-                "gain_db_requested": torch.full_like(reached, gain_db),
+                "gain_db_requested": filled(gain_db, reached),
                 "gain_db": reached,
                 "saturated_percent": saturated_percent(images, batch.images),
             }

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from robustbench_rad.conditions import Level
+from robustbench_rad.continuous import Value, filled, per_case_factor
 from robustbench_rad.registry import register
+from robustbench_rad.shifts._continuous import ContinuousLadder
 from robustbench_rad.shifts._ladder import Change, ladder, uniforms
 from robustbench_rad.shifts._us_display import UsShift, depth, in_sector
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from robustbench_rad.conditions import Batch
-    from robustbench_rad.shifts._ladder import Alter
+    from robustbench_rad.shifts._continuous import AlterValue
 
 _TOP, _CENTRE, _HALF_WIDTH = (0.1, 0.45), (0.2, 0.8), (0.04, 0.12)  # of the image
 _SIDE = 0.15  # of the half width: how soft the sides are
@@ -42,7 +44,7 @@ _HEAD = 0.01  # of the depth: how soft the beginning is
     unit="dB",
 )
 @dataclass(frozen=True, kw_only=True)
-class UsShadow(UsShift):
+class UsShadow(ContinuousLadder, UsShift):
     """A dark stripe from a depth to the bottom of the image.
 
     Emulated: the obstacle itself is not drawn, and the stripe does not widen as behind a curved transducer. Measurements per
@@ -59,17 +61,19 @@ class UsShadow(UsShift):
 
     levels: tuple[Level, ...] = ladder("dB", 3, 6, 10, 15, 20)
 
-    def prepare(self, batch: Batch) -> Alter:
+    def prepare(self, batch: Batch) -> AlterValue:
         """Draw the obstacles."""
         weights = shadow(batch.images, uniforms(batch, 3, self.id, self.version, "obstacle"))
         core = (weights > 0.99).float()
         area = in_sector(core, batch.images)
 
-        def alter(weakening_db: float) -> Change:
-            images = self.shown(self.decibel(batch.images) - weakening_db * weights, batch.images)
+        def alter(weakening_db: Value) -> Change:
+            images = self.shown(
+                self.decibel(batch.images) - per_case_factor(weakening_db, batch.images) * weights, batch.images
+            )
             change = (batch.images - images) * self.dynamic_range_db
             measured = {
-                "shadow_db_requested": torch.full_like(area, weakening_db),
+                "shadow_db_requested": filled(weakening_db, area),
                 "shadow_db": in_sector(change * core, batch.images) / area,
                 "shadow_percent": 100.0 * area,
             }

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from robustbench_rad.conditions import Level, Measurement
+from robustbench_rad.continuous import Value, case_by_case, filled
 from robustbench_rad.registry import register
-from robustbench_rad.shifts._ladder import AlterLevel, Change, ladder
+from robustbench_rad.shifts._continuous import AlterValue, ContinuousLadder
+from robustbench_rad.shifts._ladder import Change, ladder
 from robustbench_rad.shifts._levels import require_positive
 from robustbench_rad.shifts._mirror import mirrored
 from robustbench_rad.shifts._radiograph import ExposureShift, MillimetreShift
@@ -44,7 +46,7 @@ _STEPS = 4096
     unit="per mm",
 )
 @dataclass(frozen=True, kw_only=True)
-class XrDetectorMtf(ExposureShift, MillimetreShift):
+class XrDetectorMtf(ContinuousLadder, ExposureShift, MillimetreShift):
     """Blur of a less sharp detector, signal and noise alike.
 
     A detector sharper than the source's is not made: the noise it would amplify is not known. Measured per level:
@@ -75,6 +77,11 @@ class XrDetectorMtf(ExposureShift, MillimetreShift):
         if self.magnification < 1.0:
             raise ValueError(f"magnification: expected at least 1, got {self.magnification}")
 
+    @property
+    def source_value(self) -> float | None:
+        """The source's own detector changes nothing, without a larger focal spot."""
+        return None if self.blur_mm else self.source_f50_per_mm
+
     def is_neutral(self, level: Level) -> bool:
         """The source's own detector, without a larger focal spot."""
         return level.value == self.source_f50_per_mm and self.blur_mm == 0.0
@@ -89,32 +96,34 @@ class XrDetectorMtf(ExposureShift, MillimetreShift):
         supposed = torch.full((len(batch),), self.source_f50_per_mm, device=batch.device)
         return [*super().about(batch), Measurement(quantity="source_f50_per_mm", values=supposed)]
 
-    def prepare_levels(self, batch: Batch) -> AlterLevel:
+    def prepare(self, batch: Batch) -> AlterValue:
         """Blur the exposure in the plane of the detector."""
         spacing, usable, reason = self.spacing_mm(batch)
         before = self.curve.exposure(batch.images)
 
-        def render(level: Level) -> Change:
-            blunter = level.value <= self.source_f50_per_mm
-            blurred = before
-            if blunter:
-                blurred = mirrored(
-                    before, spacing, lambda v, u: self.gain(torch.hypot(v, u), level.value), reach=_REACH_MM
-                )
-            why = "" if blunter else "the source is less sharp than the target already"
+        def alter(f50_per_mm: Value) -> Change:
+            asked = filled(f50_per_mm, spacing)
+            blunter = asked <= self.source_f50_per_mm
+            targets = zip(case_by_case(f50_per_mm, len(batch)), blunter.tolist(), strict=True)
+            cases = zip(before[:, None], spacing[:, None], targets, strict=True)
+            blurred = torch.cat([self._blurred(case, mm, f50) if less else case for case, mm, (f50, less) in cases])
+            why = "" if bool(blunter.all()) else "the source is less sharp than the target already"
             return Change(
                 images=self.curve.changed(blurred.clamp_min(0.0), before, batch.images),
                 measured={
-                    "f50_per_mm_requested": torch.full_like(spacing[:, 0], level.value),
-                    "f50_per_mm": self.achieved_f50_per_mm(spacing.amin(1), level.value),
+                    "f50_per_mm_requested": asked,
+                    "f50_per_mm": self.achieved_f50_per_mm(spacing.amin(1), asked[:, None]),
                 },
                 applicable=usable & blunter,
                 reason=", ".join(filter(None, (reason, why))),
             )
 
-        return render
+        return alter
 
-    def gain(self, frequency_per_mm: Tensor, f50_per_mm: float) -> Tensor:
+    def _blurred(self, exposure: Tensor, spacing_mm: Tensor, f50_per_mm: Value) -> Tensor:
+        return mirrored(exposure, spacing_mm, lambda v, u: self.gain(torch.hypot(v, u), f50_per_mm), reach=_REACH_MM)
+
+    def gain(self, frequency_per_mm: Tensor, f50_per_mm: Value) -> Tensor:
         """Target over source transfer function, 1 at zero frequency."""
         target, source = (
             lorentzian_mtf(frequency_per_mm, f50_per_mm=f50) for f50 in (f50_per_mm, self.source_f50_per_mm)
@@ -122,7 +131,7 @@ class XrDetectorMtf(ExposureShift, MillimetreShift):
         spot = torch.exp(-((math.pi * self.blur_mm * frequency_per_mm) ** 2) / (4.0 * math.log(2.0)))
         return target / source * spot
 
-    def achieved_f50_per_mm(self, spacing_mm: Tensor, f50_per_mm: float) -> Tensor:
+    def achieved_f50_per_mm(self, spacing_mm: Tensor, f50_per_mm: Value) -> Tensor:
         """Frequency ``(N,)`` at which source and gain together fall to 0.5; NaN beyond the pixels' Nyquist frequency.
 
         >>> XrDetectorMtf().achieved_f50_per_mm(torch.tensor([0.2, 2.0]), 0.7)

@@ -12,7 +12,7 @@ power spectrum is a blurred part and a white part; its value at zero frequency i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,7 +20,9 @@ import torch
 
 from robustbench_rad import seeds
 from robustbench_rad.conditions import Applied, Condition, Level, Measurement, Unit, Variant
+from robustbench_rad.continuous import Value, per_case_factor, root
 from robustbench_rad.registry import register
+from robustbench_rad.shifts._continuous import NO_LEVEL, everywhere, kept_where
 from robustbench_rad.shifts._display_curve import DISPLAY_CURVES, DisplayCurve, exposed, mean_exposure
 from robustbench_rad.shifts._header import TUBE_OUTPUT, scaled_attributes
 from robustbench_rad.shifts._inputs import in_plane_spacing_mm, per_case, require_physical, require_signal_range
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from robustbench_rad.conditions import Batch, ModelQuery, State
+    from robustbench_rad.continuous import AtValues
 
 QUANTA_PER_MM2_UGY = 30174.0
 """Squared signal-to-noise ratio per area and air kerma of the RQA5 beam (IEC 62220-1)."""
@@ -105,24 +108,59 @@ class XrDose(Condition):
             ImageError: NaN pixels, or values outside [0, 1].
         """
         del query, state
-        require_physical(batch, shift=self.id, unit=Unit.SIGNAL, ndim=(4,))
-        require_signal_range(batch, shift=self.id)
+        self._refuse(batch)
         measurements: list[Measurement] = []
         return Applied(variants=self._variants(batch, measurements), measurements=measurements)
+
+    def continuous(self, batch: Batch) -> AtValues:
+        """See :class:`robustbench_rad.continuous.Continuous`."""
+        self._refuse(batch)
+        spacing, _ = self.spacing_mm(batch)
+        kerma, quanta_per_ugy = self._exposure(batch, spacing)
+        at_dose = self._at_dose(batch, kerma, self._transfer(batch.images, spacing), quanta_per_ugy)
+
+        def at(values: Tensor) -> Variant:
+            return Variant(
+                level=NO_LEVEL,
+                images=kept_where(batch, at_dose(values), values.detach() != 1.0),
+                applicable=everywhere(batch),
+                case_attributes=scaled_attributes(batch, TUBE_OUTPUT, values.tolist()),
+            )
+
+        return at
+
+    def _refuse(self, batch: Batch) -> None:
+        require_physical(batch, shift=self.id, unit=Unit.SIGNAL, ndim=(4,))
+        require_signal_range(batch, shift=self.id)
+
+    def _exposure(self, batch: Batch, spacing_mm: Tensor) -> tuple[Tensor, Tensor]:
+        """Air kerma at every pixel, and detected quanta per pixel and µGy."""
+        quanta_per_ugy = self.quanta_per_mm2_ugy * self.dqe * per_case(spacing_mm.prod(1), batch.images)
+        return self.kerma_ugy(batch.images), quanta_per_ugy
+
+    def _at_dose(
+        self, batch: Batch, kerma: Tensor, transfer: Tensor, quanta_per_ugy: Tensor
+    ) -> Callable[[Value], Tensor]:
+        """Images at an exposure fraction; all fractions share their noise."""
+        quantum, electronic = self._fields(batch, kerma, transfer, quanta_per_ugy)
+        where = exposed(batch.images)
+
+        def at_dose(alpha: Value) -> Tensor:
+            noisy = add_noise(kerma, quantum, electronic, 1.0 / quanta_per_ugy, dose_fraction=alpha)
+            return torch.where(where, self.signal(noisy, kerma, batch.images), batch.images)
+
+        return at_dose
 
     def _variants(self, batch: Batch, measurements: list[Measurement]) -> Iterator[Variant]:
         spacing, assumed = self.spacing_mm(batch)
         measurements.append(Measurement(quantity="assumed_spacing_mm", values=assumed))
-        kerma = self.kerma_ugy(batch.images)
-        quanta_per_ugy = self.quanta_per_mm2_ugy * self.dqe * per_case(spacing.prod(1), batch.images)
+        kerma, quanta_per_ugy = self._exposure(batch, spacing)
         transfer = self._transfer(batch.images, spacing)
-        quantum, electronic = self._fields(batch, kerma, transfer, quanta_per_ugy)
+        at_dose = self._at_dose(batch, kerma, transfer, quanta_per_ugy)
         kept_power = per_case(mean_power(transfer, batch.images.shape[-2:]), batch.images)
         where = exposed(batch.images)
         for level in self.levels:
-            noisy = add_noise(kerma, quantum, electronic, 1.0 / quanta_per_ugy, dose_fraction=level.value)
-            images = torch.where(where, self.signal(noisy, kerma, batch.images), batch.images)
-            images = batch.images if level.value == 1.0 else images
+            images = batch.images if level.value == 1.0 else at_dose(level.value)
             requested = self._relative_sd(kerma, kept_power, quanta_per_ugy, level.value) * self._slope(batch.images)
             change = (images - batch.images).detach()
             measurements += [
@@ -205,16 +243,17 @@ def extra_variance(
 
 
 def add_noise(
-    kerma_ugy: Tensor, quantum: Tensor, electronic: Tensor, one_quantum_ugy: Tensor, *, dose_fraction: float
+    kerma_ugy: Tensor, quantum: Tensor, electronic: Tensor, one_quantum_ugy: Tensor, *, dose_fraction: Value
 ) -> Tensor:
-    """Mix the two shared fields for one exposure fraction α.
+    """Mix the two shared fields for one exposure fraction α, or one per case.
 
     ``E + √(1/α - 1) · quantum + √(1/α² - 1) · electronic``, not below one detected quantum of the lower exposure: a
     detector that counts less than that has no logarithm.
     """
-    weights = math.sqrt(1.0 / dose_fraction - 1.0), math.sqrt(1.0 / dose_fraction**2 - 1.0)
-    noisy = kerma_ugy + weights[0] * quantum + weights[1] * electronic
-    return torch.maximum(noisy, one_quantum_ugy / dose_fraction)
+    weights = root(1.0 / dose_fraction - 1.0), root(1.0 / dose_fraction**2 - 1.0)
+    more_quantum, more_electronic = (per_case_factor(weight, kerma_ugy) for weight in weights)
+    noisy = kerma_ugy + more_quantum * quantum + more_electronic * electronic
+    return torch.maximum(noisy, one_quantum_ugy / per_case_factor(dose_fraction, kerma_ugy))
 
 
 def _rms(values: Tensor, where: Tensor) -> Tensor:

@@ -8,15 +8,16 @@ Both are monotone and keep 0 and 1.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
 from robustbench_rad.conditions import Level
+from robustbench_rad.continuous import Value, exponential, filled, per_case_factor
 from robustbench_rad.registry import register
-from robustbench_rad.shifts._ladder import AlterLevel, Change, ladder
+from robustbench_rad.shifts._continuous import AlterValue, ContinuousLadder
+from robustbench_rad.shifts._ladder import Change, ladder
 from robustbench_rad.shifts._levels import require_positive
 from robustbench_rad.shifts._radiograph import RadiographShift
 
@@ -43,7 +44,7 @@ _LEAST = 1e-12
     unit="gamma",
 )
 @dataclass(frozen=True, kw_only=True)
-class XrLut(RadiographShift):
+class XrLut(ContinuousLadder, RadiographShift):
     """Toe and shoulder of another display curve: a gamma below 1 brightens, above 1 darkens.
 
     Measured per level: ``middle_grey``, what half the scale becomes.
@@ -60,14 +61,14 @@ class XrLut(RadiographShift):
 
     levels: tuple[Level, ...] = ladder("gamma", *_GAMMAS)
 
-    def prepare_levels(self, batch: Batch) -> AlterLevel:
+    def prepare(self, batch: Batch) -> AlterValue:
         """Nothing is shared."""
 
-        def render(level: Level) -> Change:
-            grey = torch.full((len(batch),), _MIDDLE**level.value, device=batch.device)
-            return Change(images=with_gamma(batch.images, level.value), measured={"middle_grey": grey})
+        def alter(gamma: Value) -> Change:
+            images = with_gamma(batch.images, per_case_factor(gamma, batch.images))
+            return Change(images=images, measured={"middle_grey": _MIDDLE ** filled(gamma, batch.images)})
 
-        return render
+        return alter
 
 
 @register(
@@ -81,7 +82,7 @@ class XrLut(RadiographShift):
     unit="% of the scale",
 )
 @dataclass(frozen=True, kw_only=True)
-class XrLutCentre(RadiographShift):
+class XrLutCentre(ContinuousLadder, RadiographShift):
     """A sigmoid VOI function with its centre moved: up is darker.
 
     Measured per level: ``middle_grey``, what half the scale becomes.
@@ -104,21 +105,21 @@ class XrLutCentre(RadiographShift):
         super().__post_init__()
         require_positive(self, ("width",))
 
-    def prepare_levels(self, batch: Batch) -> AlterLevel:
+    def prepare(self, batch: Batch) -> AlterValue:
         """Nothing is shared."""
 
-        def render(level: Level) -> Change:
-            shift = level.value / 100.0 / self.width
+        def alter(percent: Value) -> Change:
+            shift = percent / 100.0 / self.width
             middle = torch.full((len(batch),), _MIDDLE, device=batch.device)
             return Change(
-                images=with_centre(batch.images, shift),
-                measured={"middle_grey": with_centre(middle, shift)},
+                images=with_centre(batch.images, per_case_factor(shift, batch.images)),
+                measured={"middle_grey": with_centre(middle, filled(shift, middle))},
             )
 
-        return render
+        return alter
 
 
-def with_gamma(signal: Tensor, gamma: float) -> Tensor:
+def with_gamma(signal: Tensor, gamma: Value) -> Tensor:
     """``signal^γ``; its slope at 0 is taken as 0 where it would be infinite.
 
     >>> with_gamma(torch.tensor([0.0, 0.25, 1.0]), 0.5).tolist()
@@ -127,10 +128,11 @@ def with_gamma(signal: Tensor, gamma: float) -> Tensor:
     return torch.where(signal > 0.0, signal.clamp_min(_LEAST) ** gamma, torch.zeros_like(signal))
 
 
-def with_centre(signal: Tensor, shift: float) -> Tensor:
+def with_centre(signal: Tensor, shift: Value) -> Tensor:
     """Move the centre of a sigmoid by a share of its width: ``x / (x + (1 - x) exp(4 δ / w))``.
 
+    >>> import math
     >>> with_centre(torch.tensor([0.0, 0.5, 1.0]), 0.25 * math.log(3)).tolist()
     [0.0, 0.25, 1.0]
     """
-    return signal / (signal + (1.0 - signal) * math.exp(4.0 * shift))
+    return signal / (signal + (1.0 - signal) * exponential(4.0 * shift))

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from robustbench_rad.conditions import Level
+from robustbench_rad.continuous import Value, case_by_case, filled, number
 from robustbench_rad.registry import register
-from robustbench_rad.shifts._ladder import AlterLevel, Change, ladder
+from robustbench_rad.shifts._continuous import AlterValue, ContinuousLadder
+from robustbench_rad.shifts._ladder import Change, ladder
 from robustbench_rad.shifts._levels import require_one_of
 from robustbench_rad.shifts._mirror import mirrored
 from robustbench_rad.shifts._radiograph import ExposureShift, MillimetreShift
@@ -38,7 +40,7 @@ _UNIT = "mm"
     unit="mm",
 )
 @dataclass(frozen=True, kw_only=True)
-class XrMotionBlur(ExposureShift, MillimetreShift):
+class XrMotionBlur(ContinuousLadder, ExposureShift, MillimetreShift):
     """Blur of a patient who moved or breathed during the exposure.
 
     Measured per level: ``path_px``, the length of the path in pixels (rows and columns of their own spacing), and
@@ -62,29 +64,26 @@ class XrMotionBlur(ExposureShift, MillimetreShift):
         super().__post_init__()
         require_one_of(self, "direction", ("any", "vertical", "horizontal"))
 
-    def prepare_levels(self, batch: Batch) -> AlterLevel:
+    def prepare(self, batch: Batch) -> AlterValue:
         """Draw the direction of every case; the levels share it."""
         spacing, usable, reason = self.spacing_mm(batch)
         before = self.curve.exposure(batch.images)
         angles = self._angles(batch)
 
-        def render(level: Level) -> Change:
-            blurred = torch.cat(
-                [
-                    moved(before[row : row + 1], spacing[row : row + 1], level.value, angle)
-                    for row, angle in enumerate(angles.tolist())
-                ]
-            )
-            path = level.value * torch.hypot(angles.sin() / spacing[:, 0], angles.cos() / spacing[:, 1])
-            zero = 1.0 / level.value if level.value else math.inf
+        def alter(path_mm: Value) -> Change:
+            paths = case_by_case(path_mm, len(batch))
+            cases = zip(before[:, None], spacing[:, None], paths, angles.tolist(), strict=True)
+            blurred = torch.cat([moved(*case) for case in cases])
+            asked = filled(path_mm, spacing)
+            path = asked * torch.hypot(angles.sin() / spacing[:, 0], angles.cos() / spacing[:, 1])
             return Change(
                 images=self.curve.changed(blurred.clamp_min(0.0), before, batch.images),
-                measured={"path_px": path, "first_zero_per_mm": torch.full_like(path, zero)},
+                measured={"path_px": path, "first_zero_per_mm": 1.0 / asked},
                 applicable=usable,
                 reason=reason,
             )
 
-        return render
+        return alter
 
     def _angles(self, batch: Batch) -> Tensor:
         """Direction ``(N,)`` in radians from the row axis."""
@@ -94,11 +93,11 @@ class XrMotionBlur(ExposureShift, MillimetreShift):
         return torch.full((len(batch),), angle, device=batch.device)
 
 
-def moved(exposure: Tensor, spacing_mm: Tensor, path_mm: float, angle_rad: float) -> Tensor:
+def moved(exposure: Tensor, spacing_mm: Tensor, path_mm: Value, angle_rad: float) -> Tensor:
     """Exposure averaged along a straight path; ``angle_rad`` is 0 along the rows of the image, π/2 down the columns."""
 
     def transfer(vertical: Tensor, horizontal: Tensor) -> Tensor:
         along = math.sin(angle_rad) * vertical + math.cos(angle_rad) * horizontal
         return torch.sinc(path_mm * along)
 
-    return mirrored(exposure, spacing_mm, transfer, reach=2.0 * path_mm)
+    return mirrored(exposure, spacing_mm, transfer, reach=2.0 * number(path_mm))

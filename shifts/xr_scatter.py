@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from robustbench_rad.conditions import Level, Measurement
+from robustbench_rad.continuous import Value, filled, per_case_factor
 from robustbench_rad.registry import register
+from robustbench_rad.shifts._continuous import AlterValue, ContinuousLadder
 from robustbench_rad.shifts._display_curve import exposed, same_mean
-from robustbench_rad.shifts._ladder import AlterLevel, Change, ladder
+from robustbench_rad.shifts._ladder import Change, ladder
 from robustbench_rad.shifts._levels import require_positive
 from robustbench_rad.shifts._mirror import mirrored
 from robustbench_rad.shifts._percentile import percentile
@@ -45,7 +47,7 @@ _LUNG, _MEDIASTINUM = 0.75, 0.1  # percentiles of the exposure
     unit="scatter fraction",
 )
 @dataclass(frozen=True, kw_only=True)
-class XrScatter(ExposureShift, MillimetreShift):
+class XrScatter(ContinuousLadder, ExposureShift, MillimetreShift):
     """Scattered radiation that a grid would have held back.
 
     A level is the scatter fraction of the whole field, scatter over all radiation. Where little primary radiation arrives
@@ -76,6 +78,11 @@ class XrScatter(ExposureShift, MillimetreShift):
         if self.source_scatter_fraction >= 1.0:
             raise ValueError(f"source_scatter_fraction: expected below 1, got {self.source_scatter_fraction}")
 
+    @property
+    def source_value(self) -> float:
+        """The scatter of the source, which changes nothing."""
+        return self.source_scatter_fraction
+
     def is_neutral(self, level: Level) -> bool:
         """The scatter of the source."""
         return level.value == self.source_scatter_fraction
@@ -85,7 +92,7 @@ class XrScatter(ExposureShift, MillimetreShift):
         supposed = torch.full((len(batch),), self.source_scatter_fraction, device=batch.device)
         return [*super().about(batch), Measurement(quantity="source_scatter_fraction", values=supposed)]
 
-    def prepare_levels(self, batch: Batch) -> AlterLevel:
+    def prepare(self, batch: Batch) -> AlterValue:
         """Part the source into primary radiation and scatter, once for all levels."""
         spacing, usable, reason = self.spacing_mm(batch)
         before = self.curve.exposure(batch.images)
@@ -94,25 +101,27 @@ class XrScatter(ExposureShift, MillimetreShift):
         primary = before - ratio * blurred
         places = [percentile(before, share, exposed(batch.images)) for share in (_LUNG, _MEDIASTINUM)]
 
-        def render(level: Level) -> Change:
-            more = level.value >= self.source_scatter_fraction
-            scatter = scatter_to_primary(level.value) * blurred
+        def alter(fraction: Value) -> Change:
+            asked = filled(fraction, before)
+            more = asked >= self.source_scatter_fraction
+            scatter = scatter_to_primary(per_case_factor(fraction, before)) * blurred
             images = self.curve.changed(same_mean(primary + scatter, before, batch.images), before, batch.images)
-            factor = (1.0 - level.value) / (1.0 - self.source_scatter_fraction)
             fractions = [_fraction_at(place, before, primary, scatter) for place in places]
             return Change(
                 images=images,
                 measured={
                     "scatter_fraction_lung": fractions[0],
                     "scatter_fraction_mediastinum": fractions[1],
-                    "contrast_factor": torch.full_like(spacing[:, 0], factor),
+                    "contrast_factor": (1.0 - asked) / (1.0 - self.source_scatter_fraction),
                 },
                 applicable=usable & more,
-                reason=", ".join(filter(None, (reason, "" if more else "the source has more scatter already"))),
+                reason=", ".join(
+                    filter(None, (reason, "" if bool(more.all()) else "the source has more scatter already"))
+                ),
                 attributes={"Grid": "NONE"},
             )
 
-        return render
+        return alter
 
     def _kernel(self, vertical: Tensor, horizontal: Tensor) -> Tensor:
         """Transfer function of the scatter kernel."""
@@ -120,7 +129,7 @@ class XrScatter(ExposureShift, MillimetreShift):
         return torch.exp(-((math.pi * self.kernel_fwhm_mm) ** 2) * square / (4.0 * math.log(2.0)))
 
 
-def scatter_to_primary(scatter_fraction: float) -> float:
+def scatter_to_primary(scatter_fraction: Value) -> Value:
     """Ratio of scattered to primary radiation.
 
     >>> scatter_to_primary(0.75)

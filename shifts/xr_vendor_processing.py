@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from robustbench_rad.conditions import Level
+from robustbench_rad.continuous import Value, per_case_factor
 from robustbench_rad.registry import register
+from robustbench_rad.shifts._continuous import AlterValue, ContinuousLadder
 from robustbench_rad.shifts._display_curve import exposed
-from robustbench_rad.shifts._ladder import AlterLevel, Change, ladder
+from robustbench_rad.shifts._ladder import Change, ladder
 from robustbench_rad.shifts._levels import require_positive
 from robustbench_rad.shifts._mirror import mirrored
 from robustbench_rad.shifts._radiograph import MillimetreShift
@@ -46,7 +48,7 @@ _GAINS = ("15", "30", "50", "75", "100")
     unit="% gain",
 )
 @dataclass(frozen=True, kw_only=True)
-class XrVendorProcessing(MillimetreShift):
+class XrVendorProcessing(ContinuousLadder, MillimetreShift):
     """Stronger processing of detail by another vendor's console.
 
     Measured per level: ``signal_contrast``, the standard deviation of the signal over that of the source.
@@ -78,7 +80,7 @@ class XrVendorProcessing(MillimetreShift):
         if int(self.octaves) != self.octaves or self.octaves > 8:
             raise ValueError(f"octaves: expected a whole number up to 8, got {self.octaves}")
 
-    def prepare_levels(self, batch: Batch) -> AlterLevel:
+    def prepare(self, batch: Batch) -> AlterValue:
         """Part the images into bands, once for all levels."""
         spacing, usable, reason = self.spacing_mm(batch)
         added = self._detail(batch.images, spacing)
@@ -88,12 +90,12 @@ class XrVendorProcessing(MillimetreShift):
         added = torch.where(kept, added - added.sum((1, 2, 3), keepdim=True) / count, 0.0)
         source = batch.images.detach().flatten(1).std(1, correction=0)
 
-        def render(level: Level) -> Change:
-            images = (batch.images + level.value / 100.0 * added).clamp(0.0, 1.0)
+        def alter(percent: Value) -> Change:
+            images = (batch.images + per_case_factor(percent / 100.0, added) * added).clamp(0.0, 1.0)
             contrast = images.detach().flatten(1).std(1, correction=0) / source
             return Change(images=images, measured={"signal_contrast": contrast}, applicable=usable, reason=reason)
 
-        return render
+        return alter
 
     def _detail(self, images: Tensor, spacing_mm: Tensor) -> Tensor:
         """What a gain of 100 % adds."""
