@@ -7,6 +7,13 @@ Run from a checkout; scikit-image, astra-toolbox and imagecorruptions are compar
 One thread; process CPU time, minimum to maximum of the repetitions after one that builds the operators. The slice is a
 thorax of ellipses with noise of its own, 512 x 512 at 0.7 mm; all five dose levels, calibration and measurements
 included. The other route projects the slice once and reconstructs every level (filtered backprojection, Hann).
+
+On a GPU, images per second of every shift of planes, of the projector and of the reconstruction, and how far the GPU's
+images are from the CPU's::
+
+    python benchmarks/shifts.py --device cuda --output shifts_gpu.md
+
+``--device cpu`` with a small ``--batch`` and ``--pixels`` does the same on all threads of the CPU.
 """
 
 from __future__ import annotations
@@ -16,11 +23,12 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from shift_peers import IMAGES, SIDE, by_turns, generic_table, installed, projector_table
+from shift_throughput import Settings, report
 from torch import Tensor
 
 from robustbench_rad.conditions import Batch, Condition, Space, Unit
@@ -99,7 +107,16 @@ def row(what: str, times: Sequence[float], cases: int, target: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--device", help="measure the throughput of all shifts on this device: cuda, cpu")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--pixels", type=int, default=512)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of repetitions per shift, at least three")
+    parser.add_argument("--only", default="", help="shifts whose name begins with this, e.g. shift.ct.")
+    parser.add_argument("--output", type=Path, help="a file for the tables of --device, written line by line")
     options = parser.parse_args()
+    if options.device:
+        throughput(options)
+        return
     torch.set_num_threads(1)
     slice_hu = thorax()
     # beyond 1e6 photons no ray is starved: the plain cost; with the default calibration some are at the lowest doses
@@ -115,6 +132,26 @@ def main() -> None:
         print(row(what, seconds(applied(shift, batch(images, unit, PIXEL_MM)), options.repeats), len(images), target))
     against_scikit_image(slice_hu)
     against_peers(options.repeats)
+
+
+def throughput(options: argparse.Namespace) -> None:
+    """Print and keep each row as soon as it is measured."""
+    device = torch.device(options.device)
+    settings = Settings(
+        device=device,
+        batch=options.batch,
+        pixels=options.pixels,
+        seconds=options.seconds,
+        only=options.only,
+        compare=device.type != "cpu",
+    )
+    if options.output:
+        options.output.write_text("", encoding="utf-8")
+    for line in report(settings):
+        print(line, flush=True)
+        if options.output:
+            with options.output.open("a", encoding="utf-8") as kept:
+                kept.write(line + "\n")
 
 
 def against_scikit_image(slice_hu: Tensor) -> None:
@@ -133,6 +170,8 @@ def against_scikit_image(slice_hu: Tensor) -> None:
 
 def against_peers(repeats: int) -> None:
     """The projector and the generic corruptions."""
+    import cv2
+
     cv2.setNumThreads(1)
     slices = thorax(SIDE)[:, 0].clamp_min(-1000.0).expand(IMAGES, -1, -1)
     attenuation = (1.0 + slices / 1000.0) * WATER_PER_MM * PIXEL_MM * 512 / SIDE
