@@ -106,17 +106,28 @@ def coverage(glyph: Glyph, centre: Tensor, size: Tensor, shape: Sequence[int]) -
     extent = size * torch.tensor([glyph.height, glyph.width], device=device)
     room = torch.tensor(list(shape), device=device) - extent
     middle = extent[:, None] / 2 + centre.to(device) * room.clamp_min(0)[:, None] + room.clamp(max=0)[:, None] / 2
+    places = middle.flatten(0, 1)
+    extents = extent[:, None].expand(*middle.shape).flatten(0, 1)
+    opacity = laid(picture.expand(len(places), -1, -1), places, extents, shape)
+    return opacity.reshape(*middle.shape[:2], 1, *shape)
+
+
+def laid(pictures: Tensor, middle: Tensor, extent: Tensor, shape: Sequence[int]) -> Tensor:
+    """Opacity ``(M, 1, H, W)`` of pictures laid over images, one each; what lies beyond the image is cut off.
+
+    Args:
+        pictures: ``(M, h, w)`` opacity in [0, 1].
+        middle: ``(M, 2)`` row and column of their centres, in pixels.
+        extent: ``(M, 2)`` their height and width in pixels.
+        shape: H and W.
+    """
     rows, columns = (
         2
-        * ((torch.arange(pixels * SAMPLES, device=device) + 0.5) / SAMPLES - middle[..., axis, None])
-        / extent[:, None, axis, None]
+        * ((torch.arange(pixels * SAMPLES, device=extent.device) + 0.5) / SAMPLES - middle[:, axis, None])
+        / extent[:, axis, None]
         for axis, pixels in enumerate(shape)
     )
     height, width = (pixels * SAMPLES for pixels in shape)
-    places = torch.stack(
-        [columns[:, :, None].expand(-1, -1, height, -1), rows[..., None].expand(-1, -1, -1, width)], -1
-    ).flatten(0, 1)
-    pictures = picture[None, None].expand(len(places), -1, -1, -1)
-    drawn = functional.grid_sample(pictures, places, padding_mode="zeros", align_corners=False)
-    opacity = functional.avg_pool2d(drawn, SAMPLES)
-    return opacity.reshape(*middle.shape[:2], 1, *shape)
+    places = torch.stack([columns[:, None].expand(-1, height, -1), rows[:, :, None].expand(-1, -1, width)], -1)
+    drawn = functional.grid_sample(pictures[:, None], places, padding_mode="zeros", align_corners=False)
+    return functional.avg_pool2d(drawn, SAMPLES)
