@@ -20,10 +20,12 @@ from robustbench_rad.attacks._search import Front
 from robustbench_rad.attacks._threat import Anything, Threat
 from robustbench_rad.attacks._windows import window_sides
 from robustbench_rad.conditions import Batch, Level, fraction
+from robustbench_rad.glyphs import glyphs
 from robustbench_rad.registry import register
 
 OF_PIXELS = "% of the pixels"
 _PERCENT = re.compile(r"^\s*([0-9./eE+-]+)\s*%?\s*$")
+MARKER = "R"
 AXES = {2: ("row", "column"), 3: ("slice", "row", "column")}
 
 
@@ -60,7 +62,10 @@ class Patch(Attack):
     first place and filling are the worst of all windows. Pixels of a known lesion and its rim are never covered, so that
     the patch cannot erase the disease itself; other masks narrow it further.
 
-    ``control_margin`` and ``control_flip`` are of noise of the same size, at the best place by the gradient.
+    Two controls were not searched for: ``control_margin`` and ``control_flip`` are of noise of the same size at the best
+    place by the gradient; ``marker_margin`` and ``marker_flip`` of a plain white letter R of the same size (in a volume, in
+    every slice of the cube) at the worst of the same places. A model that the letter turns as well reads markers, and the
+    patch shows nothing of its own.
     ``patch_row_px``, ``patch_column_px`` (and ``patch_slice_px``) are of the first pixel of the worst patch, ``patch_share``
     is the share of the pixels that it may change.
 
@@ -70,12 +75,12 @@ class Patch(Attack):
         steps: Planes scored at the best place.
 
     >>> Patch.from_options({"levels": ["1 %", "5 %"]}).passes(findings=1)
-    1227.0
+    1235.0
     """
 
     threat: ClassVar[type[Threat]] = Anything
     notes: ClassVar[tuple[str, ...]] = ("patch_slice_px", "patch_row_px", "patch_column_px", "patch_share")
-    controls: ClassVar[tuple[str, ...]] = ("control_margin", "control_flip")
+    controls: ClassVar[tuple[str, ...]] = ("control_margin", "control_flip", "marker_margin", "marker_flip")
 
     levels: tuple[Level, ...] = percents(1, 2, 5)
     places: int = 4
@@ -107,8 +112,8 @@ class Patch(Attack):
 
     @property
     def passes_per_level(self) -> float:
-        """Gradient and noise for the control; gradient, places, gradient there, and the steps."""
-        return float(4 + 3 + self.places + 3 + 3 * (self.steps - 1) + 1)
+        """Gradient, noise and a letter at each place for the controls; gradient, places, gradient there, and the steps."""
+        return float(4 + self.places + 3 + self.places + 3 + 3 * (self.steps - 1) + 1)
 
     @property
     def planes_at_once(self) -> int:
@@ -130,14 +135,24 @@ class Patch(Attack):
         return beside_lesions(self.mask, batch)
 
     def control(self, front: Front, level: Level) -> Mapping[str, Tensor]:
-        """Uniform noise at the best place by the gradient."""
+        """Uniform noise at the best place by the gradient; a letter at the worst of the places."""
         del level
-        window = self._windows(front, 1)[0][:, 0]
-        noise = (front.uniform("control") + 1) / 2
-        health = front.score(torch.where(window, noise, front.live.centre))
+        windows, starts, _ = self._windows(front, self.places)
+        noise, centre = (front.uniform("control") + 1) / 2, front.live.centre
+        by_noise = front.score(torch.where(windows[:, 0], noise, centre))
+        opacity = letters(windows, starts, self._sides(front))
+        lettered = front.score_candidates(centre[:, None] + opacity * (1 - centre[:, None]))
+        by_letter = torch.where(lettered.isfinite(), lettered, torch.inf).amin(1)
         targets = front.live.targets
         assert isinstance(targets, Targets)
-        return {"control_margin": health * targets.side, "control_flip": targets.wrong(health).to(health.dtype)}
+        return {
+            f"{name}_{what}": value
+            for name, health in (("control", by_noise), ("marker", by_letter))
+            for what, value in (
+                ("margin", health * targets.side),
+                ("flip", targets.wrong(health).to(health.dtype)),
+            )
+        }
 
     def search(self, front: Front, level: Level) -> None:
         """Fill the best places, then learn the pixels of the best of them."""
@@ -181,11 +196,15 @@ class Patch(Attack):
         ends = torch.where(gradient > 0, 0.0, torch.where(gradient < 0, 1.0, centre))
         allowed = front.threat.allowed
         gain = gradient.abs() * (ends - centre).abs() * (1.0 if allowed is None else allowed)
-        share = float(front.threat.radius.amax())
-        sides = window_sides(share, torch.tensor([gain.shape[2:]]))[0].tolist()
+        sides = self._sides(front)
         starts = best_windows(gain, sides, many)
         inside = inside_windows(starts, sides, gain.shape[2:])
         return inside if allowed is None else inside & allowed[:, None], starts, ends
+
+    def _sides(self, front: Front) -> list[int]:
+        """Sides of the windows in pixels."""
+        sides = window_sides(float(front.threat.radius.amax()), torch.tensor([front.live.centre.shape[2:]]))
+        return [int(side) for side in sides[0]]
 
 
 def _describe(front: Front) -> dict[str, Tensor]:
@@ -233,3 +252,21 @@ def inside_windows(starts: Tensor, sides: list[int], size: torch.Size) -> Tensor
         shape[3 + axis] = pixels
         inside = inside & ((place >= 0) & (place < side)).reshape(shape)
     return inside
+
+
+def letters(windows: Tensor, starts: Tensor, sides: list[int]) -> Tensor:
+    """Opacity ``(L, M, 1, ...)`` of a letter R that fills windows; in a volume, of every slice of the cube.
+
+    Args:
+        windows: ``(L, M, 1, ...)`` pixels of each that may be covered.
+        starts: ``(L, M, d)`` their first pixels.
+        sides: Of the windows, in pixels.
+    """
+    picture = glyphs()[MARKER].picture.to(windows.device)
+    picture = functional.interpolate(picture[None, None], sides[-2:], mode="bilinear", antialias=True)[0, 0]
+    row, column = (
+        (torch.arange(windows.shape[axis], device=windows.device) - starts[..., axis, None]).clamp(0, sides[axis] - 1)
+        for axis in (-2, -1)
+    )
+    drawn = picture[row[..., :, None], column[..., None, :]]  # (L, M, H, W)
+    return drawn.reshape(*drawn.shape[:2], *[1] * (windows.ndim - 4), *drawn.shape[2:]) * windows

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_rad.checks import adversarial_honesty as honesty
+from robustbench_rad.checks.adversarial_controls import controls_table
 from robustbench_rad.checks.adversarial_evidence import Cases
 from robustbench_rad.checks.adversarial_tables import attacked_tables, no_margin
 from robustbench_rad.checks.comparisons import Comparison, judge_jointly
@@ -48,7 +49,7 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
     return CheckOutcome(
         judged=judge_jointly(context, check, comparisons),
         curves=_curves(context, check),
-        tables=[*_tables(context, check), *attacked_tables(context, check)],
+        tables=[*_tables(context, check), *attacked_tables(context, check), *controls_table(context, check)],
     )
 
 

@@ -4,10 +4,13 @@ import itertools
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
 
 from robustbench_rad.attacks._windows import window_sides
-from robustbench_rad.attacks.patch import Patch, best_windows, inside_windows, percents
+from robustbench_rad.attacks.patch import Patch, best_windows, inside_windows, letters, percents
 from robustbench_rad.errors import PlanError
+from robustbench_rad.glyphs import glyphs
 
 LADDER = ("2", "5", "12")
 
@@ -146,3 +149,57 @@ def test_less_than_a_pixel_is_not_applicable(lab, calibrated):
 def test_what_has_no_meaning_is_refused(options):
     with pytest.raises(PlanError, match=next(iter(options))):
         Patch.from_options(options)
+
+
+@pytest.mark.parametrize("shape", [(20, 24), (5, 20, 24)], ids=["plane", "volume"])
+def test_the_letter_fills_its_window_and_nothing_else(shape):
+    start, side = [2, 3, 4][-len(shape) :], [3, 14, 10][-len(shape) :]
+    windows = inside_windows(torch.tensor([[start]]), side, torch.Size(shape))
+    drawn = letters(windows, torch.tensor([[start]]), side)
+    assert drawn.shape == windows.shape
+    assert not drawn[~windows].any()
+    cut = drawn[0, 0, 0][tuple(slice(a, a + n) for a, n in zip(start, side, strict=True))]
+    assert torch.equal(cut.reshape(-1, 14, 10)[0], glyphs()["R"].picture)
+    assert (cut.reshape(-1, 14, 10) == cut.reshape(-1, 14, 10)[:1]).all()
+
+
+def test_the_marker_control_is_the_worst_letter_at_the_places_of_the_patch(lab):
+    images = lab.images((60, 1, 20, 24), bits=8)
+    model = lab.linear(480)
+    classifier = lab.classifier(model, size=(20, 24))
+    labels = lab.called(classifier, images)
+    attack = Patch(levels=percents(8), steps=1, places=3, full_search=("8",))
+    margins, measured = lab.attack(attack, classifier, lab.batch(images, labels, stored_bits=16))
+    size, side = sides(8, (20, 24)), lab.side(labels)
+    push = side[:, :, None, None] * model.weight.reshape(1, 1, 20, 24)
+    gain = push.abs() * torch.where(push > 0, images, 1 - images)
+    starts = best_windows(gain, size, 3)
+    windows = inside_windows(starts, size, torch.Size((20, 24)))
+    opacity = letters(windows, starts, size)
+    planes = images[:, None] + opacity * (1 - images[:, None])
+    health = (planes.flatten(2) @ model.weight[0] + model.bias) * side
+    expected = health.amin(1) * side[:, 0]
+    torch.testing.assert_close(measured["marker_margin", "8", "finding-0"], expected, rtol=1e-3, atol=2e-4)
+    flips = ((measured["marker_margin", "8", "finding-0"] >= 0).float() != labels[:, 0]).float()
+    assert torch.equal(measured["marker_flip", "8", "finding-0"], flips)
+    assert flips.mean() < ((margins["8"] >= 0).float() != labels).float().mean()
+
+
+def test_a_model_that_reads_letters_is_turned_by_the_letter_and_not_by_noise(lab):
+    """Its score is the correlation with a white R anywhere: a shortcut, which a learned patch would find as well."""
+    size = sides(16, (24, 24))
+    letter = letters(torch.ones(1, 1, 1, *size, dtype=torch.bool), torch.zeros(1, 1, 2, dtype=torch.int64), size)[0, 0]
+
+    class Reader(nn.Module):
+        def forward(self, x):
+            found = functional.conv2d(x, (letter - letter.mean())[None] / letter.sum())
+            return found.flatten(1).amax(1, keepdim=True) * 20 - 3
+
+    classifier = lab.classifier(Reader(), size=(24, 24))
+    images = 0.2 + 0.05 * lab.images((12, 1, 24, 24))
+    labels = torch.zeros(12, 1)
+    attack = Patch(levels=percents(16), steps=40)
+    margins, measured = lab.attack(attack, classifier, lab.batch(images, labels))
+    assert (measured["marker_flip", "16", "finding-0"] == 1).all()
+    assert (measured["control_flip", "16", "finding-0"] == 0).all()
+    assert (margins["16"] >= 0).float().mean() > 0.5
