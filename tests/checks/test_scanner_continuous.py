@@ -154,3 +154,16 @@ def test_the_verdict_is_seldom_wrong_on_a_fair_model(monkeypatch):
         ]
         wrong += any(criterion.verdict is Verdict.FAIL for criterion in criteria)
     assert wrong <= 0.05 * 200
+
+
+def test_a_property_of_pure_noise_does_not_alarm_where_positives_are_rare(monkeypatch):
+    """Thirty positives among a thousand: what is rare is no shortcut, however the noise of a property happens to fall."""
+    monkeypatch.setattr(scanner_dependence, "DRAWS", 1)
+    alarms = 0
+    for seed in range(100):
+        rng = np.random.default_rng(5000 + seed)
+        label = np.repeat([1.0, 0.0], [30, 970])
+        brightness = np.round(rng.normal(size=1000), 4)
+        outcome = judged(1.5 * label + rng.normal(size=1000), label=label, brightness=brightness)
+        alarms += any(item.criterion.verdict is Verdict.FAIL for item in outcome.judged)
+    assert alarms <= 5

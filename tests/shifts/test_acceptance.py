@@ -226,6 +226,7 @@ STRENGTHS = {
     "shift.geometry.rotate": RISING,
     "shift.geometry.translate": RISING,
     "shift.geometry.scale": Strength(quantity="scale"),
+    "shift.mg.compression": Strength(quantity="scatter_to_primary"),
     "shift.mg.detector-mtf": Strength(quantity="f50_per_mm"),
     "shift.mg.dose": Strength(quantity="noise_sd", rises=False),
     "shift.mr.bias-field": Strength(quantity="inu_percent"),
@@ -519,10 +520,14 @@ def test_jpeg_loses_as_much_as_that_of_pillow(id, quality):
 
         altered = through_jpeg(batch.images, quality)
     for image, ours in zip(batch.images, altered, strict=True):
-        file = io.BytesIO()
-        Image.fromarray((image[0] * 255).round().byte().numpy()).save(file, "JPEG", quality=quality)
-        theirs = torch.from_numpy(np.array(Image.open(file)).astype(np.float32)) / 255
+        theirs = through_pillow(image[0], quality)
         assert abs(psnr(ours[0], image[0]) - psnr(theirs, image[0])) < 0.05
+
+
+def through_pillow(plane, quality):
+    file = io.BytesIO()
+    Image.fromarray((plane * 255).round().byte().numpy()).save(file, "JPEG", quality=quality)
+    return torch.from_numpy(np.array(Image.open(file)).astype(np.float32)) / 255
 
 
 def psnr(one, other):

@@ -13,7 +13,7 @@ from robustbench_rad.statistics.auc import auc, auc_difference
 from robustbench_rad.statistics.calibration import brier, predictive_values
 from robustbench_rad.statistics.estimate import normal_quantile
 from robustbench_rad.statistics.gaps import rate_gap
-from robustbench_rad.statistics.power import two_proportion_power
+from robustbench_rad.statistics.power import two_proportion_power, two_proportion_size
 from robustbench_rad.statistics.proportions import (
     clopper_pearson,
     mcnemar,
@@ -37,6 +37,38 @@ def test_waterfall_leaves_sixty_six_positives_and_what_they_can_say():
 def test_sixty_six_per_group_hardly_see_a_fall_from_085_to_075():
     assert round(two_proportion_power(0.85, 0.75, 66), 4) == 0.2988
     assert round(two_proportion_power(0.85, 0.75, 66, alpha=0.005), 4) == 0.0835
+
+
+def test_the_arcsine_approximation_asks_for_a_few_less():
+    """What power tools print that go by Cohen's h, as statsmodels' NormalIndPower does: 247.6 for our 249.98."""
+    effect = 2 * (math.asin(math.sqrt(0.85)) - math.asin(math.sqrt(0.75)))
+    arcsine = 2 * ((normal_quantile(0.95) + norm.ppf(0.8)) / effect) ** 2
+    assert arcsine == pytest.approx(247.6, abs=0.05)
+    assert two_proportion_size(0.85, 0.75) == pytest.approx(249.98, abs=0.005)
+
+
+def test_a_nodule_is_a_millionth_of_a_chest():
+    """Spheres of 5 and 3 mm among 512 x 512 x 320 voxels of 0.7 x 0.7 x 1 mm: by the formula, and counted."""
+    voxel = np.array([1.0, 0.7, 0.7])
+    axes = np.meshgrid(*[(np.arange(n) - n // 2) * mm for n, mm in zip((9, 13, 13), voxel, strict=True)], indexing="ij")
+    for diameter, voxels, share in ((5.0, 133.6, 1.592e-6), (3.0, 28.9, 3.44e-7)):
+        volume = math.pi / 6 * diameter**3
+        assert volume / voxel.prod() == pytest.approx(voxels, abs=0.05)
+        assert volume / voxel.prod() / 83_886_080 == pytest.approx(share, rel=1e-3)
+        counted = (sum(axis**2 for axis in axes) <= (diameter / 2) ** 2).sum()
+        assert counted == pytest.approx(voxels, rel=0.15)
+    assert math.pi / 6 * 5.0**3 == pytest.approx(65.45, abs=0.005)
+
+
+def test_the_hospital_alone_ranks_pneumonia_as_zech_found():
+    """Prevalences of 34.2 % among 42,396 and 1.2 % among 112,120 films: the hospital as the score; 0.861 on the test split."""
+    sizes, prevalences = np.array([42_396, 112_120]), np.array([0.342, 0.012])
+    positives = (sizes * prevalences).round().astype(int)
+    hospital = np.repeat([1.0, 0.0], sizes)
+    labels = np.concatenate([np.arange(n) < k for n, k in zip(sizes, positives, strict=True)]).astype(float)
+    closed = (1 + positives[0] / positives.sum() - (sizes - positives)[0] / (sizes - positives).sum()) / 2
+    assert round(closed, 3) == 0.857
+    assert auc(labels, hospital, np.arange(len(labels)), len(labels)).value == pytest.approx(closed)
 
 
 def test_confusion_table():
