@@ -20,6 +20,7 @@ ROTATIONS = {
     2: ("rotation",),
     3: ("rotation", "tilt_row", "tilt_column"),
 }  # in the plane; about the row and column axes
+UNSEEN = "a positive case does not say where its lesion is: a pose may have moved the finding out of the field of view"
 SHIFTS = {2: ("row", "column"), 3: ("slice", "row", "column")}
 
 
@@ -40,6 +41,9 @@ class Spatial(EnvelopeAttack):
     none helps. Distances are in millimetres, so that pixels need not be square; the image turns about its centre and goes on
     beyond its edge with the edge's own value. In volumes the grid has turns about each of the three axes; the refinement
     combines them. Works without gradients. The original itself is always among the poses and is not resampled.
+
+    A pose that takes a pixel of a known lesion out of the field of view is not tried: it would hide the finding by removing
+    it. Where a positive case does not say where its lesion is, that cannot be seen, and the report says so.
 
     Measured of the worst pose: ``worst_rotation_degrees`` (in the plane; in volumes also ``worst_tilt_row_degrees`` and
     ``worst_tilt_column_degrees``, about the row and column axes), shifts in pixels and, where the spacing is known, in
@@ -88,8 +92,9 @@ class Spatial(EnvelopeAttack):
         return 4 * max(self.candidates, 2 * parameters(3))
 
     def caveat(self, batch: Batch) -> str:
-        """Whether millimetres are pixels."""
-        return "" if bool(pixel_mm(batch)[1].all()) else NO_SPACING
+        """Whether millimetres are pixels, and whether a finding may have left the field of view."""
+        spacing = "" if bool(pixel_mm(batch)[1].all()) else NO_SPACING
+        return "; ".join(filter(None, (spacing, UNSEEN if bool(may_lose(batch).any()) else "")))
 
     def search(self, front: Front, level: Level) -> None:
         """All poses of the grid, then the neighbours of the best."""
@@ -121,9 +126,14 @@ class Spatial(EnvelopeAttack):
         spacing, known = (values[front.live.targets.case] for values in pixel_mm(front.batch))
         angles, shifts_mm, zoom = self._physical(poses * share, centre.ndim - 2)
         matrix = inverse_affine(angles, shifts_mm, zoom, spacing[:, None], centre.shape[2:])
-        planes, padded = resampled(centre, matrix, (poses == 0).all(2))
+        still = (poses == 0).all(2)
+        planes, padded = resampled(centre, matrix, still)
+        lost = torch.zeros_like(still)
+        if front.batch.lesion is not None:
+            lost = ~still & leaves_field(front.batch.lesion[front.live.targets.case], matrix)
+            planes = torch.where(lost.reshape(*lost.shape, *[1] * (planes.ndim - 2)), centre[:, None], planes)
         health = front.score_candidates(planes)
-        lowest, place = torch.where(health.isfinite(), health, math.inf).min(1)
+        lowest, place = torch.where(health.isfinite() & ~lost, health, math.inf).min(1)
         every = torch.arange(len(front), device=place.device)
         at = (every, place)
         keep_notes(front, before, self._notes(angles[at], shifts_mm[at], zoom[at], padded[at], spacing, known))
@@ -220,6 +230,29 @@ def rotation(angles: Tensor) -> Tensor:
         one[..., i, j], one[..., j, i] = -sin[..., turn], sin[..., turn]
         total = one @ total
     return total
+
+
+def may_lose(batch: Batch) -> Tensor:
+    """Which cases ``(N,)`` may have a lesion that nobody has marked: positives that do not say where it is."""
+    positive = (batch.labels == 1).any(1)
+    if batch.lesion is None:
+        return positive
+    marked = batch.lesion.flatten(1).any(1)
+    return positive & ~(torch.tensor(batch.lesion_known, device=marked.device) if batch.lesion_known else marked)
+
+
+def leaves_field(masks: Tensor, matrix: Tensor) -> Tensor:
+    """Whether a pose takes any marked pixel out of the image, ``(L, M)``.
+
+    Args:
+        masks: ``(L, 1, ...)`` boolean, on the original.
+        matrix: ``(L, M, d, d + 1)``, from places in the new image to places in the original.
+    """
+    back = torch.linalg.inv(matrix[..., :-1])
+    forward = torch.cat([back, -back @ matrix[..., -1:]], -1).flatten(0, 1)
+    size = [len(forward), 1, *masks.shape[2:]]
+    outside = (functional.affine_grid(forward, size, align_corners=False).abs() > 1 + 1e-5).any(-1)
+    return (outside.reshape(*matrix.shape[:2], -1) & masks.flatten(1)[:, None]).any(2)
 
 
 def resampled(images: Tensor, matrix: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from robustbench_rad.attacks._envelope import NO_SPACING, shares
-from robustbench_rad.attacks.spatial import Spatial, coarse_poses, inverse_affine, resampled, rotation
+from robustbench_rad.attacks.spatial import (
+    UNSEEN,
+    Spatial,
+    coarse_poses,
+    inverse_affine,
+    leaves_field,
+    resampled,
+    rotation,
+)
 from robustbench_rad.errors import PlanError
 
 
@@ -184,13 +192,61 @@ def test_unknown_spacing_is_said_and_taken_as_pixels(lab, calibrated):
     classifier, images, labels = calibrated(cases=4)
     attack = Spatial(levels=shares(1), refinements=2, full_search=("1",))
     variant, *_ = attack.apply(lab.batch(images, labels), lab.SpyQuery(classifier), None).variants
-    assert variant.reason == NO_SPACING
+    assert NO_SPACING in variant.reason
     margins, measured = lab.attack(attack, classifier, lab.batch(images, labels))
     known, with_mm = lab.attack(attack, classifier, lab.batch(images, labels, spacing_mm=torch.ones(4, 2)))
     torch.testing.assert_close(margins["1"], known["1"])
     assert measured["worst_shift_row_mm", "1", "finding-0"].isnan().all()
     assert not with_mm["worst_shift_row_mm", "1", "finding-0"].isnan().any()
     assert measured["worst_shift_row_px", "1", "finding-0"].abs().max() <= 5
+
+
+@pytest.mark.parametrize("shape", [(9, 12), (5, 8, 7)], ids=["plane", "volume"])
+def test_a_pose_leaves_the_lesion_in_the_field_of_view_or_is_known_not_to(lab, shape):
+    """Seen by moving an image that is bright in the lesion alone, on a field made larger on all sides."""
+    poses = coarse_poses(len(shape))[::7]
+    angles, shifts, zoom = Spatial(rotation_degrees=25, zoom=0.2, shift_mm=1)._physical(poses, len(shape))
+    spacing = torch.linspace(0.8, 1.3, len(shape))
+    mask = torch.zeros(1, 1, *shape, dtype=torch.bool)
+    mask[(0, 0, *(slice(n // 2 - 1, n // 2 + 1) for n in shape[:-1]), slice(1, 4))] = True
+    matrix = inverse_affine(angles, shifts, zoom, spacing, torch.Size(shape))[None]
+    found = leaves_field(mask, matrix)[0]
+    centre = (torch.tensor(shape) - 1) / 2
+    pixels = (mask[0, 0].nonzero() - centre) * spacing  # millimetres from the centre
+    for row in range(len(poses)):
+        at = zoom[row] * pixels @ rotation(angles[row]).T + shifts[row]
+        away = (at.abs() - torch.tensor(shape) * spacing / 2).max()
+        if away.abs() > 1e-3:
+            assert bool(found[row]) == bool(away > 0)
+    assert 0.1 < found.float().mean() < 0.9
+
+
+def test_a_lesion_is_never_moved_out_to_hide_it(lab):
+    """The model looks for a bright spot; only taking the spot out of the image hides it."""
+
+    class Brightest(torch.nn.Module):
+        def forward(self, x):
+            return x.flatten(1).amax(1, keepdim=True) * 10 - 5
+
+    classifier = lab.classifier(Brightest(), size=(16, 16))
+    images = torch.full((3, 1, 16, 16), 0.1)
+    images[:, :, 7:11, 1:4] = 0.9
+    images[:, :, 7:11, 0] = 0.1
+    lesion, labels = images > 0.5, torch.ones(3, 1)
+    attack = Spatial(levels=shares(1), refinements=3)
+    unguarded, _ = lab.attack(attack, classifier, lab.batch(images, labels))
+    assert (unguarded["1"] < 0).all()
+    batch = lab.batch(images, labels, lesion=lesion, lesion_known=(True,) * 3, spacing_mm=torch.ones(3, 2))
+    guarded, _ = lab.attack(attack, classifier, batch)
+    assert (guarded["1"] > 0).all()
+    (variant,) = attack.apply(batch, lab.SpyQuery(classifier), None).variants
+    assert variant.reason == ""
+    unsaid = replace(batch, lesion=lesion & torch.tensor([True, True, False]).reshape(3, 1, 1, 1))
+    (variant,) = attack.apply(
+        replace(unsaid, lesion_known=(True, True, False)), lab.SpyQuery(classifier), None
+    ).variants
+    assert variant.reason == UNSEEN
+    assert ((variant.margins[:, 0] < 0) == torch.tensor([False, False, True])).all()
 
 
 @pytest.mark.parametrize(
