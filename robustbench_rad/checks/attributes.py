@@ -71,6 +71,18 @@ class Attribute:
         place = {value: float(index) for index, value in enumerate(self.values)}
         return np.array([place.get(value, np.nan) for value in self.text])
 
+    def filled(self, *, least: int = LEAST_CASES) -> Floats:
+        """Number of the value of a categorical one; missing values have the next number, rare ones the one after.
+
+        Args:
+            least: Where fewer cases than this are missing (or rare), these are NaN.
+        """
+        codes, missing = self.codes(), ~self.known()
+        for number, chosen in ((len(self.values), missing), (len(self.values) + 1, np.isnan(codes) & ~missing)):
+            if chosen.sum() >= least:
+                codes[chosen] = number
+        return codes
+
     def grouped(self, parts: int = 5) -> Attribute:
         """A continuous attribute as one of ``parts`` groups of about equal size; a categorical one as it is."""
         if self.kind != "continuous":

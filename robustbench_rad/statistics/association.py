@@ -6,6 +6,8 @@ a marginal association is no evidence, since prevalence differs between scanners
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -61,10 +63,19 @@ def conditional_auc(
             strata.append(rank(within, scores, patients, n_patients))
     if not strata:
         raise StatisticsError("no label in which both values of the attribute occur, so dependence cannot be told")
-    return _pool(strata, confidence)
+    return pooled(strata, "pooled within labels", confidence=confidence)
 
 
-def _pool(strata: list[Ranking], confidence: float) -> Estimate:
+def pooled(strata: Sequence[Ranking], how: str, *, confidence: float) -> Estimate:
+    """Areas of separate strata as one, weighted by their inverse variances under no dependence.
+
+    See :func:`conditional_auc` for weights and interval.
+
+    Args:
+        strata: Rankings, one or more.
+        how: What was pooled, in words.
+        confidence: Two-sided confidence level.
+    """
     precision = np.array([12 * s.positives * s.negatives / (s.positives + s.negatives + 1) for s in strata])
     weights = precision / precision.sum()
     value = float(weights @ [s.area for s in strata])
@@ -82,7 +93,7 @@ def _pool(strata: list[Ranking], confidence: float) -> Estimate:
         lower=lower,
         upper=upper,
         confidence=confidence,
-        method="pooled within labels, score-inverted Hanley-McNeil",
+        method=f"{how}, score-inverted Hanley-McNeil",
         influence=influence,
     )
 

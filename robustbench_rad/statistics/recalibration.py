@@ -12,6 +12,7 @@ from scipy.special import expit
 from robustbench_rad.errors import StatisticsError
 from robustbench_rad.statistics.calibration import fit_line
 from robustbench_rad.statistics.clusters import check_patients
+from robustbench_rad.statistics.folds import patient_folds
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -69,7 +70,7 @@ def recalibrated(
     found = np.full(len(truth), np.nan)
     for site in sorted(set(names.tolist()) - {""}):
         here = names == site
-        fold = _deal(truth[here], patient[here], folds, seed)
+        fold = patient_folds(truth[here], patient[here], folds, seed)
         found[here] = _cross_fitted(truth[here], score[here], fold, folds, fit)
     return found
 
@@ -84,17 +85,6 @@ def _cross_fitted(
         if held.any() and len(np.unique(truth[train])) == 2:
             found[held] = fit(truth[train], score[train])(score[held])
     return found
-
-
-def _deal(truth: Floats, patients: Indices, folds: int, seed: int) -> Indices:
-    """Fold of every case: patients in random order, those with a positive first, dealt in turn."""
-    owner, place = np.unique(patients, return_inverse=True)
-    positive = np.bincount(place, weights=truth == 1) > 0
-    order = np.random.default_rng(seed).permutation(len(owner))
-    order = order[np.argsort(~positive[order], kind="stable")]
-    fold = np.empty(len(owner), dtype=np.int64)
-    fold[order] = np.arange(len(owner)) % folds
-    return fold[place]
 
 
 def _platt(truth: Floats, score: Floats) -> Map:
