@@ -37,6 +37,7 @@ CHAIN: Mapping[str, tuple[str, ...]] = {
         "shift.geometry.translate",
         "shift.geometry.scale",
         "shift.geometry.flip",
+        "shift.mg.compression",
         "shift.xr.projection-ap",
         "shift.xr.patient-rotation",
         "shift.xr.view-error",

@@ -263,6 +263,7 @@ ROWS = (
     Row(id="shift.geometry.translate", batch=ct, options={"levels": [4, 12]}, window_hu=(-160.0, 240.0)),
     Row(id="shift.geometry.scale", batch=mr, options={"levels": [0.9, 1.2]}),
     Row(id="shift.geometry.flip", batch=radiograph, options={"side_specific": ["nodule"]}),
+    Row(id="shift.mg.compression", batch=mammogram, options={"levels": [1.1, 1.3]}),
     Row(id="shift.mg.detector-mtf", batch=mammogram, options={"levels": [4, 2]}),
     Row(id="shift.mg.dose", batch=mammogram, options={"levels": [0.5, 0.25]}),
     Row(id="shift.mr.bias-field", batch=mr, options={"levels": [20, 60]}),

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 WHITELIST = (
     "BitsStored",
     "BodyPartExamined",
+    "BodyPartThickness",
     "ConvolutionKernel",
     "DetectorType",
     "EchoTime",

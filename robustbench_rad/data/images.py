@@ -219,7 +219,7 @@ def scaled_magnitude(magnitude: Floats, options: ReadOptions, where: str) -> tup
         return flat, options.limits[0]
     floor = min(float(low), 0.0)
     signal = np.asarray((np.maximum(magnitude, floor) - low) / (high - low), dtype=np.float32)
-    zero = options.from_signal(np.float32((floor - low) / (high - low)))
+    zero = options.from_signal(np.asarray((floor - low) / (high - low), dtype=np.float32))
     return options.from_signal(signal), float(zero)
 
 
