@@ -343,7 +343,7 @@ class Condition:
         Raises:
             PlanError: Unknown option, or a value of the wrong type; names the check and the option.
         """
-        known = {f.name: f for f in fields(cls)}
+        known = {f.name: f for f in fields(cls) if f.metadata.get("option", True)}
         values: dict[str, Any] = {}
         for given, value in options.items():
             name = cls.aliases.get(given, given)
@@ -396,6 +396,16 @@ class Condition:
     def reads_features(self) -> bool:
         """Whether :meth:`apply` reads ``batch.clean_features``, which cost no pass of their own."""
         return False
+
+    def among(self, conditions: tuple[Condition, ...]) -> Self:
+        """The condition as it is when these, the others of the audit, are run beside it."""
+        del conditions
+        return self
+
+    @property
+    def reads_states(self) -> tuple[str, ...]:
+        """Ids of conditions whose learned state :meth:`apply` is given too, each tensor named ``<id>/<name>``."""
+        return ()
 
     @property
     def needs_fit(self) -> bool:

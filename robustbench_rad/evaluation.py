@@ -245,7 +245,18 @@ class Evaluator:
             query = query.through(stored_view(batch, self.classifier))
         elif batch.space is Space.PHYSICAL:
             query = query.through(lambda images: self.classifier.display(self._declared(images, batch.unit)))
-        return condition.apply(batch, query, self.states.get(condition.id))
+        return condition.apply(batch, query, self._state(condition))
+
+    def _state(self, condition: Condition) -> State | None:
+        """What a condition has learned, with what others have learned where it reads that too."""
+        own = self.states.get(condition.id)
+        if not condition.reads_states:
+            return own
+        others = {id: self.states.get(id) or {} for id in condition.reads_states}
+        return {
+            **(own or {}),
+            **{f"{id}/{name}": value for id, learned in others.items() for name, value in learned.items()},
+        }
 
     def displayed(self, condition: Condition, images: Tensor, batch: Batch) -> Tensor:
         """Images in the condition's space as the model is shown them."""

@@ -12,7 +12,7 @@ from robustbench_rad.checks.comparisons import missing_check, worst_verdict
 from robustbench_rad.checks.context import CheckOutcome, JudgeContext
 from robustbench_rad.criteria import Judged, with_points
 from robustbench_rad.profile import CheckSpec, Profile
-from robustbench_rad.result import Curve, Domain, PreflightItem, Score, Table, Verdict
+from robustbench_rad.result import Criterion, Curve, Domain, PreflightItem, Score, Table, Verdict
 from robustbench_rad.scoring import overall, score_audit
 from robustbench_rad.statistics.multiplicity import Family
 
@@ -48,7 +48,7 @@ def judge_audit(
     """
     outcomes = _outcomes(context, profile, errors)
     judged = [
-        with_points(_doubted(item, partial.get(item.criterion.check, "")))
+        with_points(_doubted(item, _doubt(item.criterion, partial, outcomes)))
         for outcome in outcomes
         for item in outcome.judged
     ]
@@ -100,6 +100,12 @@ def _doubted(item: Judged, doubt: str) -> Judged:
         return item
     update = {"verdict": Verdict.INCONCLUSIVE, "reason": doubt}
     return replace(item, criterion=item.criterion.model_copy(update=update))
+
+
+def _doubt(criterion: Criterion, partial: Mapping[str, str], outcomes: list[CheckOutcome]) -> str:
+    """Why a criterion may not pass: its check was not measured whole, or another check casts doubt on its domain."""
+    said = (outcome.doubts.get((criterion.domain, criterion.finding), "") for outcome in outcomes)
+    return partial.get(criterion.check, "") or next((doubt for doubt in said if doubt), "")
 
 
 def _profile_notice(profile: Profile) -> list[str]:

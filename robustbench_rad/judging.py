@@ -142,6 +142,7 @@ class JudgingRecord:
             reach={id: _reach(condition.options) for id, condition in self.measured.items()},
             range_in=range_in(self.plan),
             preflight=self.preflight,
+            checks=profile.checks,
             seed=derive_seed(self.plan.seed, "judge") % 2**32,
         )
 

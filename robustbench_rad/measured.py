@@ -44,7 +44,7 @@ class Measured:
     @classmethod
     def of(cls, condition: Condition) -> Self:
         """Describe a condition."""
-        names = [f.name for f in fields(condition) if f.name not in _NO_OPTION]
+        names = [f.name for f in fields(condition) if f.name not in _NO_OPTION and f.metadata.get("option", True)]
         options = json.loads(json.dumps({name: getattr(condition, name) for name in names}, default=str))
         return cls(
             id=condition.id, version=condition.version, levels=condition.levels, options=without_folders(options)
@@ -127,7 +127,7 @@ def make_conditions(plan: Plan, profile: Profile) -> tuple[Condition, ...]:
             made.append(entry(check.id).load().from_options({**check.options, **given}).bound(plan))
         elif check.options and not defaults(check.id).condition:
             _check_options(plan, check)
-    return tuple(made)
+    return tuple(condition.among(tuple(made)) for condition in made)
 
 
 def _check_options(plan: Plan, check: CheckSpec) -> None:

@@ -315,6 +315,7 @@ ROWS = (
     Row(id="shift.xr.view-error", batch=radiograph, options={"bank": bank()}),
     Row(id="shift.xr.dose", batch=radiograph, options={"levels": [0.5, 0.25]}),
     Row(id="shortcut.masked-anatomy", batch=display, options={"donors": 3}),
+    Row(id="shortcut.spike-and-recovery", batch=display),
 )
 
 BRIDGED = (  # attacks of other libraries: found by name, not in the catalogue

@@ -159,6 +159,19 @@ _OWN: dict[str, CheckDefaults] = {
         tolerance=0.05,
         critical_harm=0.20,
     ),
+    "shortcut.spike-and-recovery": CheckDefaults(
+        domain=Domain.SHORTCUT,
+        judge="robustbench_rad.checks.spike_and_recovery",
+        summary="The weakest implanted marker that the shortcut audits would report here; too weak an audit cannot pass.",
+        informational=True,
+    ),
+    "shortcut.metadata-ceiling": CheckDefaults(
+        domain=Domain.SHORTCUT,
+        judge="robustbench_rad.checks.metadata_ceiling",
+        summary="AUROC that the metadata reach without the image, and what the model has beyond it; shown, not judged.",
+        condition=False,
+        informational=True,
+    ),
     # Without a confirming intervention a score that depends on the scanner is a matter of robustness, not a shortcut.
     "shortcut.scanner-dependence": CheckDefaults(
         domain=Domain.ACQUISITION_SHIFT,

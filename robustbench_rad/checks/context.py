@@ -15,7 +15,8 @@ from robustbench_rad.conditions import Level
 from robustbench_rad.criteria import Judged
 from robustbench_rad.errors import StatisticsError
 from robustbench_rad.plan import ClaimSection
-from robustbench_rad.result import Curve, PreflightItem, Table
+from robustbench_rad.profile import CheckSpec
+from robustbench_rad.result import Curve, Domain, PreflightItem, Table
 from robustbench_rad.scores import ScoreTable
 from robustbench_rad.statistics.auc import Ranking
 
@@ -49,6 +50,7 @@ class JudgeContext:
         confidence: Of every reported interval.
         joint: Confidence of every judged interval at which those of the whole audit hold together; None: the comparisons
             of a check are held together by themselves.
+        checks: All checks of the profile, for one that judges others.
         rankings: What was ranked already.
     """
 
@@ -72,6 +74,7 @@ class JudgeContext:
     seed: int = 0
     confidence: float = 0.95
     joint: float | None = None
+    checks: tuple[CheckSpec, ...] = ()
     rankings: Rankings = field(default_factory=Rankings, repr=False, compare=False)
 
     @property
@@ -141,9 +144,18 @@ class JudgeContext:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckOutcome:
-    """What a check found: criteria with their joint influence, and what the report shows beside them."""
+    """What a check found: criteria with their joint influence, and what the report shows beside them.
+
+    Attributes:
+        judged: Criteria.
+        curves: Robustness curves.
+        tables: Tables.
+        notices: Sentences.
+        doubts: (domain, finding) → why no criterion of them may pass, whatever check it is of.
+    """
 
     judged: list[Judged]
     curves: list[Curve] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    doubts: Mapping[tuple[Domain, str], str] = field(default_factory=dict)
