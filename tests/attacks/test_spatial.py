@@ -201,11 +201,11 @@ def test_unknown_spacing_is_said_and_taken_as_pixels(lab, calibrated):
     assert measured["worst_shift_row_px", "1", "finding-0"].abs().max() <= 5
 
 
-@pytest.mark.parametrize("shape", [(9, 12), (5, 8, 7)], ids=["plane", "volume"])
-def test_a_pose_leaves_the_lesion_in_the_field_of_view_or_is_known_not_to(lab, shape):
-    """Seen by moving an image that is bright in the lesion alone, on a field made larger on all sides."""
+@pytest.mark.parametrize(("shape", "shift"), [((9, 12), 1.0), ((5, 8, 7), 1.5)], ids=["plane", "volume"])
+def test_a_pose_leaves_the_lesion_in_the_field_of_view_or_is_known_not_to(lab, shape, shift):
+    """Seen by moving the places of the lesion in millimetres, by other means than the attack uses."""
     poses = coarse_poses(len(shape))[::7]
-    angles, shifts, zoom = Spatial(rotation_degrees=25, zoom=0.2, shift_mm=1)._physical(poses, len(shape))
+    angles, shifts, zoom = Spatial(rotation_degrees=25, zoom=0.2, shift_mm=shift)._physical(poses, len(shape))
     spacing = torch.linspace(0.8, 1.3, len(shape))
     mask = torch.zeros(1, 1, *shape, dtype=torch.bool)
     mask[(0, 0, *(slice(n // 2 - 1, n // 2 + 1) for n in shape[:-1]), slice(1, 4))] = True
