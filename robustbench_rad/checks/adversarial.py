@@ -26,6 +26,17 @@ from robustbench_rad.statistics.proportions import proportion
 
 HIDE, CREATE = 1.0, 0.0  # the label whose correct calls the direction flips
 WINNER_OF = "winner of "  # and the names of the members of an attack, see Attack.winner
+NO_PIXELS = ("attack.worst-acquisition",)  # it searches acquisitions, and has no mask
+PIXELS = {
+    "image": "the whole image, air included",
+    "body": "the patient without the air around",
+    "no-air": "the patient without any air",
+    "anatomy": "the declared anatomy",
+    "lesion-protected": "all but the declared lesions",
+    "lesion-only": "the declared lesions",
+    "border": "a frame of a tenth of each side",
+}
+GRIDS = {"display": "as the model is shown it", "stored": "in the grey levels and on the grid of the file"}
 QUANTITIES = {HIDE: "hide: true positives lost", CREATE: "create: true negatives lost"}
 
 
@@ -136,11 +147,19 @@ def _tables(context: JudgeContext, check: CheckSpec) -> list[Table]:
 
 
 def _said(context: JudgeContext, check: CheckSpec) -> str:
-    """What the attack has to say of its levels: a unit it had to suppose, cases it could not attack."""
+    """Where the attack may work, and what it has to say of its levels: a unit it had to suppose, cases not attacked."""
     levels = context.levels.get(check.id, ())
     reasons = dict.fromkeys(context.scores.reasons.get((check.id, level.name), "") for level in levels)
     said = "; ".join(filter(None, reasons))
-    return f"{said[:1].upper()}{said[1:]}." if said else ""
+    return " ".join(filter(None, [_where(context, check), f"{said[:1].upper()}{said[1:]}." if said else ""]))
+
+
+def _where(context: JudgeContext, check: CheckSpec) -> str:
+    """Which pixels may be touched, and of which grid, in a sentence; "" where nothing is known of them."""
+    if check.id not in context.reach or check.id in NO_PIXELS:
+        return ""
+    space, mask = context.reach[check.id]
+    return f"May touch: {PIXELS.get(mask, mask)}, {GRIDS.get(space, space)}."
 
 
 def _members(context: JudgeContext, condition: str) -> tuple[str, list[str]]:

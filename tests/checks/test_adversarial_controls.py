@@ -1,8 +1,11 @@
 """An attack beside its controls: counted on the same right calls, with intervals, and nothing left out in silence."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from robustbench_rad.attacks._mask import MaskPolicy
 from robustbench_rad.checks import adversarial
 from robustbench_rad.checks.adversarial_controls import controls_table
 from robustbench_rad.checks.context import JudgeContext
@@ -84,3 +87,23 @@ def test_an_attack_without_controls_has_no_table_and_one_with_them_shows_it():
     outcome = adversarial.judge(context(marker_flip=MARKER), CHECK)
     assert TITLE in [table.title for table in outcome.tables]
     assert TITLE not in [table.title for table in adversarial.judge(context(), CHECK).tables]
+
+
+@pytest.mark.parametrize(
+    ("reach", "said"),
+    [
+        ({ID: ("display", "image")}, "May touch: the whole image, air included, as the model is shown it."),
+        ({ID: ("display", "body")}, "May touch: the patient without the air around, as the model is shown it."),
+        (
+            {ID: ("stored", "lesion-protected")},
+            "all but the declared lesions, in the grey levels and on the grid of the file.",
+        ),
+    ],
+)
+def test_the_table_of_flips_says_which_pixels_may_be_touched(reach, said):
+    flips = adversarial.judge(replace(context(), reach=reach), CHECK).tables[0]
+    assert said in flips.note
+
+
+def test_every_mask_has_words():
+    assert set(adversarial.PIXELS) == {str(policy) for policy in MaskPolicy}
