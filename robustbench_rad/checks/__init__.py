@@ -172,6 +172,16 @@ _OWN: dict[str, CheckDefaults] = {
         condition=False,
         informational=True,
     ),
+    # 0.02: the smallest difference that about 400 positives resolve, and what a marker worth 0.16 SD buys where it goes
+    # with the label as 90 to 10.
+    "shortcut.within-attribute": CheckDefaults(
+        domain=Domain.SHORTCUT,
+        judge="robustbench_rad.checks.within_attribute",
+        summary="How much of the AUROC is owed to a nuisance column: pooled minus within its values, and re-weighted.",
+        tolerance=0.02,
+        critical_harm=0.10,
+        condition=False,
+    ),
     # Without a confirming intervention a score that depends on the scanner is a matter of robustness, not a shortcut.
     "shortcut.scanner-dependence": CheckDefaults(
         domain=Domain.ACQUISITION_SHIFT,

@@ -245,7 +245,7 @@ def _rows(context: JudgeContext, column: Attribute) -> list[list[str | float | i
         for finding in context.findings:
             found = try_interval(partial(_conditional, context, finding, column, value, context.confidence))
             numbers = [found.estimate, found.lower, found.upper] if powered else [None, None, None]
-            cases, note = column.text.count(value), "" if powered else "not powered"
+            cases, note = column.text.count(value), column.reason or ("" if powered else "not powered")
             rows.append([finding, column.column, value or "(missing)", cases, *numbers, note])
     return rows
 
