@@ -65,6 +65,15 @@ def display() -> Batch:
     return Batch(images=images, space=Space.DISPLAY, anatomy=mask > 0.5, **_names())
 
 
+def marked() -> Batch:
+    """The same with a bright letter and a black frame in all but the first."""
+    batch = display()
+    images = 0.3 * batch.images
+    images[1:, :, :, :2] = 0.0
+    images[1:, :, 3:7, 17:21] = 1.0
+    return replace(batch, images=images, anatomy=None)
+
+
 def radiograph() -> Batch:
     """Presentation signal 64 x 64 in [0, 1]."""
     images = (0.4 + 0.3 * _disc(64, 0.6) + 0.01 * _noise(64)).clamp(0, 1)
@@ -314,6 +323,13 @@ ROWS = (
     Row(id="shift.xr.inspiration", batch=chest, options={"levels": [0.94, 0.8]}),
     Row(id="shift.xr.view-error", batch=radiograph, options={"bank": bank()}),
     Row(id="shift.xr.dose", batch=radiograph, options={"levels": [0.5, 0.25]}),
+    Row(id="shortcut.border-ablation", batch=display),
+    Row(id="shortcut.insert-border", batch=display),
+    Row(id="shortcut.insert-collimation", batch=display),
+    Row(id="shortcut.insert-marker", batch=display, options={"levels": ["top left", "bottom right"]}),
+    Row(id="shortcut.insert-text", batch=display),
+    Row(id="shortcut.insert-tube", batch=display),
+    Row(id="shortcut.remove-markers", batch=marked),
     Row(id="shortcut.masked-anatomy", batch=display, options={"donors": 3}),
     Row(id="shortcut.spike-and-recovery", batch=display),
 )

@@ -92,6 +92,14 @@ SEEN_ATTACKS = frozenset(
         "attack.spatial",
     }
 )
+# 0.2 SD: a small standardised effect; a planted marker worth 0.16 SD bought 0.013 AUROC where it went with 70 % of the label.
+_COUNTERFACTUAL = CheckDefaults(
+    domain=Domain.SHORTCUT,
+    judge="robustbench_rad.checks.insertion",
+    summary="",
+    tolerance={"effect": 0.2, "flip": 0.05},
+    critical_harm={"effect": 1.0, "flip": 0.20},
+)
 _OWN: dict[str, CheckDefaults] = {
     "attack.diagnostics": CheckDefaults(
         domain=Domain.ADVERSARIAL,
@@ -151,6 +159,32 @@ _OWN: dict[str, CheckDefaults] = {
         summary="Share of correct calls lost at the worst acquisition inside a clinical envelope, per direction.",
         tolerance=_ATTACK.tolerance,
         critical_harm=_ATTACK.critical_harm,
+    ),
+    # 0.02 AUROC: the smallest drop that about 400 positives resolve, paired.
+    "shortcut.border-ablation": CheckDefaults(
+        domain=Domain.SHORTCUT,
+        judge="robustbench_rad.checks.border_ablation",
+        summary="Loss of AUROC when the border ring or the corners are replaced by the mean image, paired.",
+        tolerance=0.02,
+        critical_harm=0.10,
+    ),
+    "shortcut.insert-border": replace(
+        _COUNTERFACTUAL, summary="What a black or white frame does to score and calls, beyond its placebo."
+    ),
+    "shortcut.insert-collimation": replace(
+        _COUNTERFACTUAL, summary="What edges of collimator shutters do to score and calls, beyond their placebo."
+    ),
+    "shortcut.insert-marker": replace(
+        _COUNTERFACTUAL, summary="What a lead side marker in each corner does to score and calls, beyond its placebo."
+    ),
+    "shortcut.insert-text": replace(
+        _COUNTERFACTUAL, summary="What a line of burned-in text does to score and calls, beyond its placebo."
+    ),
+    "shortcut.insert-tube": replace(
+        _COUNTERFACTUAL, summary="What a catheter or an electrode does to score and calls, beyond its placebo."
+    ),
+    "shortcut.remove-markers": replace(
+        _COUNTERFACTUAL, summary="What taking out the markers or the frame does to score and calls, beyond its placebo."
     ),
     "shortcut.masked-anatomy": CheckDefaults(
         domain=Domain.SHORTCUT,
