@@ -28,6 +28,19 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
+class TissueFile:
+    """A map of the brain's tissues.
+
+    Attributes:
+        path: The file.
+        numbers: What it has for fluid, grey matter and white matter.
+    """
+
+    path: Path
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class CaseRecord:
     """What the manifest says of a case.
 
@@ -40,6 +53,7 @@ class CaseRecord:
         metadata: Declared metadata columns as text; "" where missing.
         anatomy: Mask file, or None.
         lesion: Mask file of its lesions, or None.
+        tissue: Map of its tissues, or None.
         boxes: Boxes around its lesions; empty: it has none; None: not said.
         index: Position inside ``files[0]`` for containers (NPZ), else 0.
         spacing_mm: Declared row and column spacing; None: what the file says.
@@ -53,6 +67,7 @@ class CaseRecord:
     metadata: Mapping[str, str] = field(default_factory=dict)
     anatomy: Path | None = None
     lesion: Path | None = None
+    tissue: TissueFile | None = None
     boxes: tuple[Box, ...] | None = None
     index: int = 0
     spacing_mm: tuple[float, ...] | None = None
@@ -70,6 +85,7 @@ class Case:
         spacing_mm: Row, column (slice, row, column for volumes) spacing, or None.
         anatomy: Boolean mask of the shape of ``image`` at native sampling, or None.
         lesion: Boolean mask of the lesions, likewise; all False: the case has none; None: it is not said where they are.
+        tissue: uint8 of the shape of ``image``: 1 fluid, 2 grey matter, 3 white matter, 0 none of them; None: no map.
         burned_in: True when the file says that it carries burned-in annotation.
         attributes: Whitelisted DICOM attributes of the file as text; empty for other formats.
         zero_signal: Value of ``image`` that stands for no signal at all; not 0 for MR scaled by percentiles.
@@ -82,6 +98,7 @@ class Case:
     spacing_mm: tuple[float, ...] | None = None
     anatomy: Tensor | None = None
     lesion: Tensor | None = None
+    tissue: Tensor | None = None
     burned_in: bool = False
     attributes: Mapping[str, str] = field(default_factory=dict)
     zero_signal: float = 0.0
@@ -193,6 +210,7 @@ class CaseTable:
             spacing_mm=record.spacing_mm or image.spacing_mm,
             anatomy=self._anatomy(record, pixels, image),
             lesion=_lesion(record, pixels, image),
+            tissue=_tissue(record, pixels, image),
             burned_in=image.burned_in,
             attributes=image.attributes,
             zero_signal=image.zero_signal,
@@ -250,7 +268,9 @@ class CaseTable:
         mask = file_sha256(record.anatomy) if record.anatomy else ""
         lesion = f" lesion {file_sha256(record.lesion)}" if record.lesion else ""
         boxes = "" if record.boxes is None else f" boxes {[astuple(box) for box in record.boxes]}"
-        return hashlib.sha256(f"{image}{mask}{lesion}{boxes}".encode()).hexdigest()
+        map_ = record.tissue
+        tissue = f" tissue {map_.numbers} {file_sha256(map_.path)}" if map_ else ""
+        return hashlib.sha256(f"{image}{mask}{lesion}{boxes}{tissue}".encode()).hexdigest()
 
     @property
     def digest(self) -> str:
@@ -296,6 +316,17 @@ def _lesion(record: CaseRecord, pixels: Tensor, image: PhysicalImage) -> Tensor 
     if record.boxes is not None:
         return box_mask(record.boxes, shape)
     return None if image.lesion is None else torch.from_numpy(np.ascontiguousarray(image.lesion))[None]
+
+
+def _tissue(record: CaseRecord, pixels: Tensor, image: PhysicalImage) -> Tensor | None:
+    import torch
+
+    from robustbench_rad.data.tissue import load_tissue
+
+    codes = image.tissue
+    if record.tissue is not None:
+        codes = load_tissue(record.tissue.path, tuple(pixels.shape[1:]), record.tissue.numbers)
+    return None if codes is None else torch.from_numpy(np.ascontiguousarray(codes))[None]
 
 
 def read_cases(plan: Plan, *, volumes: bool = False) -> CaseTable:

@@ -98,6 +98,8 @@ class Batch:
             where the model gives no access to its layers.
         metadata: N mappings of metadata columns.
         attributes: N mappings of whitelisted DICOM attributes, declared in the plan or not; empty for other formats.
+        tissue: ``(N, 1, …)`` uint8 maps of physical MR images of the brain: 1 fluid, 2 grey matter, 3 white matter, 0 none of
+            them; all 0 for a case without a map. None when no case has one.
         zero_signal: ``(N,)`` value of physical images that stands for no signal at all; None: 0. MR scaled by its percentiles
             has it below 0.
         burned_in: N times whether the file says that text is burned into its pixels, or empty for none. What is learned
@@ -126,6 +128,7 @@ class Batch:
     metadata: tuple[Mapping[str, str], ...] = ()
     attributes: tuple[Mapping[str, str], ...] = ()
     burned_in: tuple[bool, ...] = ()
+    tissue: Tensor | None = None
     zero_signal: Tensor | None = None
     audit_seed: int = 0
 
@@ -140,7 +143,7 @@ class Batch:
     def select(self, index: Tensor) -> Self:
         """Return the cases at ``index`` (int64), in that order."""
         rows = index.tolist()
-        optional = ("spacing_mm", "zero_signal", "anatomy", "lesion", "clean_margins", "clean_features")
+        optional = ("spacing_mm", "zero_signal", "tissue", "anatomy", "lesion", "clean_margins", "clean_features")
         tensors = {name: value[index] for name in optional if (value := getattr(self, name)) is not None}
         return replace(
             self,
@@ -237,7 +240,8 @@ class Variant:
     def applied_to(self, batch: Batch) -> Batch:
         """The batch as this level leaves it, for a condition that is applied after it.
 
-        Masks that the level did not move are kept while the shape is the same, and dropped where it is another.
+        Masks that the level did not move are kept while the shape is the same, and dropped where it is another. Maps of tissues
+        are dropped: a level does not say that it moved them.
 
         Raises:
             ValueError: The level has margins and no images.
@@ -254,6 +258,7 @@ class Variant:
             spacing_mm=batch.spacing_mm if self.spacing_mm is None else self.spacing_mm,
             anatomy=batch.anatomy if self.anatomy is None and kept else self.anatomy,
             lesion=batch.lesion if self.lesion is None and kept else self.lesion,
+            tissue=None,
             attributes=merged if any(merged) else batch.attributes,
             clean_margins=None,
             clean_features=None,

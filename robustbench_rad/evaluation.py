@@ -109,9 +109,14 @@ class Evaluator:
             metadata=tuple(case.record.metadata for case in cases),
             burned_in=tuple(case.burned_in for case in cases),
             audit_seed=self.seed,
+            tissue=self._tissues(cases) if space is Space.PHYSICAL else None,
             zero_signal=torch.tensor(zeros, dtype=torch.float32, device=device) if any(zeros) else None,
             attributes=tuple(case.attributes for case in cases),
         )
+
+    def _tissues(self, cases: Sequence[Case]) -> Tensor | None:
+        maps = _stack_masks([case.tissue for case in cases])
+        return None if maps is None else maps.to(self.classifier.device)
 
     def _spacing(self, case: Case, space: Space) -> tuple[float, ...] | None:
         """Millimetres per pixel of the space; resizing to the display changes them."""

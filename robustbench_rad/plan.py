@@ -181,6 +181,26 @@ class LesionSection(Section):
         return self
 
 
+class TissueSection(Section):
+    """[data.tissue]: maps of the brain's tissues, and the number that a map has for each of them."""
+
+    column: str | None = None
+    fluid: Annotated[int, Field(ge=1)] = 1
+    grey_matter: Annotated[int, Field(ge=1)] = 2
+    white_matter: Annotated[int, Field(ge=1)] = 3
+
+    @property
+    def numbers(self) -> tuple[int, int, int]:
+        """Of fluid, grey matter and white matter."""
+        return self.fluid, self.grey_matter, self.white_matter
+
+    @model_validator(mode="after")
+    def _different(self) -> Self:
+        if len(set(self.numbers)) < 3:
+            raise ValueError(f"fluid, grey_matter and white_matter: expected three numbers, got {self.numbers}")
+        return self
+
+
 class DataSection(Section):
     """[data]: the labelled test set."""
 
@@ -200,6 +220,7 @@ class DataSection(Section):
     readers: dict[str, list[str]] = {}
     anatomy: AnatomySection | None = None
     lesion: LesionSection | None = None
+    tissue: TissueSection | None = None
     prevalence: dict[str, Probability] = {}
     cost: dict[str, dict[Literal["miss", "false_alarm"], float]] = {}
     on_unreadable: Literal["fail", "skip"] = "fail"
@@ -218,6 +239,20 @@ class DataSection(Section):
         key, value = needed[self.source]
         if value is None:
             raise ValueError(f"source = {self.source!r} needs {key}")
+        return self
+
+    @model_validator(mode="after")
+    def _tissue(self) -> Self:
+        if self.tissue is None:
+            return self
+        if self.modality != "MR":
+            raise ValueError(f"tissue: maps of the brain's tissues belong to MR, and modality is {self.modality}")
+        if self.source == "npz":
+            raise ValueError("tissue: an NPZ archive has no files beside its images; give a manifest of NIfTI or DICOM")
+        if (self.tissue.column is None) != (self.source == "factory"):
+            raise ValueError(
+                "tissue: name the column of the maps; items of a factory have theirs under the key 'tissue'"
+            )
         return self
 
     @model_validator(mode="after")

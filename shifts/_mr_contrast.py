@@ -94,6 +94,12 @@ class Weighting:
         return tissue.proton_density * recovery * math.exp(-self.echo_ms / 1000.0 / tissue.t2_s)
 
 
+def class_ratios(source: Weighting, target: Weighting) -> list[float]:
+    """Target over source signal of fluid, grey and white matter."""
+    pairs = ((source.signal(tissue), target.signal(tissue)) for tissue in TISSUES.values())
+    return [min(new / max(old, 1e-9), _LARGEST_RATIO) for old, new in pairs]
+
+
 def signal_ratios(source: Weighting, target: Weighting) -> tuple[list[float], bool]:
     """Target over source signal of the three tissues, darkest of the source first, and whether their order stays."""
     pairs = sorted((source.signal(tissue), target.signal(tissue)) for tissue in TISSUES.values())

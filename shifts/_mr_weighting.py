@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from robustbench_rad.shifts._inputs import per_case
-from robustbench_rad.shifts._mr_contrast import Weighting, remapped, signal_ratios, tissue_nodes
+from robustbench_rad.shifts._mr_contrast import (
+    TISSUES,
+    Weighting,
+    class_ratios,
+    remapped,
+    signal_ratios,
+    tissue_nodes,
+    with_class_maps,
+)
 from robustbench_rad.shifts._mr_inputs import foreground, header_numbers, tissue_mean
 
 if TYPE_CHECKING:
@@ -17,7 +25,7 @@ if TYPE_CHECKING:
 
     from robustbench_rad.conditions import Batch
 
-NO_CONTRAST = "no three tissues of different brightness"
+NO_CONTRAST = "no map of the tissues, and no three tissues of different brightness"
 
 
 def weightings(batch: Batch, *, tesla: float, repetition_ms: float, echo_ms: float) -> tuple[list[Weighting], Tensor]:
@@ -49,22 +57,45 @@ def reweighted(
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Images of another weighting at the same mean brightness, where that is possible, and the change of contrast.
 
+    A case with a map of its tissues has every pixel scaled by the ratio of its class; pixels of no class stay. Another has a
+    monotone map of three brightnesses.
+
     Returns:
-        Images, ``(N,)`` whether the case has three tissues, and ``(N,)`` measured: ``contrast_ratio``, the brightest over
-        the middle tissue after, divided by the same before, by the signal equation; ``contrast_inverted``, 1 where tissues
-        would change their order, which a monotone map stops at equal brightness.
+        Images, ``(N,)`` whether the case has a map or three brightnesses, and ``(N,)`` measured: ``contrast_ratio``, the
+        brightest over the middle tissue after, divided by the same before, by the signal equation; ``contrast_inverted``, 1
+        where tissues change their order, which a monotone map stops at equal brightness; ``classified_share`` of the
+        foreground, 0 without a map.
     """
+    inside = foreground(batch.images)
+    maps, shares = class_maps(batch, inside)
     images, possible, contrast, inverted = [], [], [], []
-    for image, places, source, target in zip(batch.images, nodes, sources, targets, strict=True):
+    for row, (image, places, source, target) in enumerate(zip(batch.images, nodes, sources, targets, strict=True)):
         ratios, ordered = signal_ratios(source, target)
         good = places.isfinite().all()
         safe = torch.where(good, places, torch.arange(1.0, 4.0, device=places.device))
-        images.append(torch.where(good, remapped(image, safe, ratios), image))
+        changed = torch.where(good, remapped(image, safe, ratios), image)
+        if maps is not None:
+            known = shares[row] > 0.0
+            by_class = with_class_maps(image, maps[row], image.new_tensor(class_ratios(source, target)))
+            changed, good = torch.where(known, by_class, changed), good | known
+        images.append(changed)
         possible.append(good)
         contrast.append(ratios[2] / ratios[1])
         inverted.append(float(not ordered))
-    changed = torch.stack(images)
-    inside = foreground(batch.images)
-    gain = tissue_mean(batch.images, inside) / tissue_mean(changed, inside)
-    measured = {"contrast_ratio": changed.new_tensor(contrast), "contrast_inverted": changed.new_tensor(inverted)}
-    return changed * per_case(gain, changed), torch.stack(possible), measured
+    stacked = torch.stack(images)
+    gain = tissue_mean(batch.images, inside) / tissue_mean(stacked, inside)
+    measured = {
+        "contrast_ratio": stacked.new_tensor(contrast),
+        "contrast_inverted": stacked.new_tensor(inverted),
+        "classified_share": shares,
+    }
+    return stacked * per_case(gain, stacked), torch.stack(possible), measured
+
+
+def class_maps(batch: Batch, inside: Tensor) -> tuple[Tensor | None, Tensor]:
+    """One-hot maps of the tissues ``(N, 3, …)`` where any case has them, and their share ``(N,)`` of the foreground."""
+    if batch.tissue is None:
+        return None, batch.images.new_zeros(len(batch))
+    maps = torch.cat([batch.tissue == code for code in range(1, len(TISSUES) + 1)], 1)
+    classified = (maps.any(1, keepdim=True) & inside).flatten(1).sum(1)
+    return maps.to(batch.images.dtype), classified / inside.flatten(1).sum(1)

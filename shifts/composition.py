@@ -293,7 +293,10 @@ def _at_one_level(batch: Batch, step: Step, level: float | str) -> tuple[Batch, 
         applies = variant.applicable.to(batch.device)
     requested = torch.full((len(batch),), made.levels[0].value, device=batch.device)
     measured = {"level": requested} | {found.quantity: found.values for found in applied.measurements}
-    return variant.applied_to(batch), applies, variant.reason, measured
+    after = variant.applied_to(batch)
+    if step.shift in CHAIN["beam"]:  # a beam, a field or a pulse sequence moves nothing
+        after = replace(after, tissue=batch.tissue)
+    return after, applies, variant.reason, measured
 
 
 def _put(batch: Batch, part: Batch, rows: Tensor) -> Batch:
@@ -302,7 +305,8 @@ def _put(batch: Batch, part: Batch, rows: Tensor) -> Batch:
     for row, own in zip(rows.tolist(), part.attributes or ({},) * len(part), strict=True):
         attributes[row] = own
     images = batch.images.index_copy(0, rows, part.images)
-    return replace(batch, images=images, attributes=tuple(attributes), clean_margins=None)
+    tissue = None if part.tissue is None else batch.tissue
+    return replace(batch, images=images, attributes=tuple(attributes), tissue=tissue, clean_margins=None)
 
 
 def _news(before: Batch, after: Batch) -> tuple[Mapping[str, str], ...]:

@@ -49,12 +49,15 @@ if TYPE_CHECKING:
 class MrFieldStrength(MrShift):
     """The same protocol of brain MR on a magnet of lower field.
 
-    Approximate: without averaging or a narrower bandwidth, which real low-field protocols have; contrast by a monotone map
-    of three brightnesses; the shading that a high field has is not taken away. A source of the same or a lower field, one
-    whose noise cannot be read, and one without three tissues are not applicable. Measurements per level: ``tesla_requested``,
-    ``source_tesla``, ``weighting_assumed`` (1 where the header does not give field, TR and TE), ``snr_ratio_requested``,
-    ``contrast_ratio`` (brightest over middle tissue, after over before), ``contrast_inverted`` (1 where tissues would change
-    their order; the image stops at equal brightness) and ``noise_sd_added``.
+    Approximate: without averaging or a narrower bandwidth, which real low-field protocols have; contrast by the map of the
+    tissues where the plan gives one (``[data] tissue``), else by a monotone map of three brightnesses; the shading that a high
+    field has is not taken away. A source of the same or a lower field, one whose noise cannot be read, and one with neither a
+    map nor three tissues are not applicable.
+
+    Measurements per level: ``tesla_requested``, ``source_tesla``, ``weighting_assumed`` (1 where the header does not give
+    field, TR and TE), ``snr_ratio_requested``, ``contrast_ratio`` (brightest over middle tissue, after over before),
+    ``contrast_inverted`` (1 where tissues change their order; without a map the image stops at equal brightness),
+    ``classified_share`` (of the foreground, 0 without a map) and ``noise_sd_added``.
 
     Attributes:
         levels: Field strengths in T, mildest first; infinity stands for the image itself.

@@ -2,8 +2,9 @@
 
     S = ρ (1 - e^(-TR/T1)) e^(-TE/T2)
 
-Without maps of the tissues the image is changed by a monotone map of three brightnesses, see
-:mod:`robustbench_rad.shifts._mr_contrast`. The mean of the foreground stays, as prescan would see to it.
+With a map of the tissues every pixel is scaled by the ratio of its class. Without one the image is changed by a monotone map
+of three brightnesses, see :mod:`robustbench_rad.shifts._mr_contrast`. The mean of the foreground stays, as prescan would see
+to it.
 
 References:
     Stanisz et al. 2005, T1, T2 relaxation and magnetization transfer in tissue at 3T, 10.1002/mrm.20605.
@@ -48,10 +49,14 @@ _FIELDS = {"TE": "echo_ms", "TR": "repetition_ms"}
 class MrTeTr(MrShift):
     """A longer or shorter echo or repetition time, in brain images.
 
-    Approximate: three brightnesses stand for fluid, grey and white matter; T1 of the field strength, T2 independent of it. A
-    case without three brightnesses is not applicable. Measurements per level: ``time_factor_requested``, ``contrast_ratio``
-    (brightest over middle tissue, after over before), ``contrast_inverted`` (1 where tissues would change their order; the
-    image stops at equal brightness) and ``timing_assumed`` (1 where the header does not give field, TR and TE).
+    Approximate: relaxation times are those of the literature, T1 of the field strength, T2 independent of it. Where the plan
+    gives a map of the tissues (``[data] tissue``) every class follows the signal equation, and what is of no class stays; else
+    three brightnesses stand for fluid, grey and white matter. A case with neither is not applicable.
+
+    Measurements per level: ``time_factor_requested``, ``contrast_ratio`` (brightest over middle tissue, after over before),
+    ``contrast_inverted`` (1 where tissues change their order; without a map the image stops at equal brightness),
+    ``classified_share`` (of the foreground, 0 without a map) and ``timing_assumed`` (1 where the header does not give field,
+    TR and TE).
 
     Attributes:
         levels: Factors on the time, mildest first; 1 is the image itself.

@@ -1,8 +1,8 @@
 """The user's own torch ``Dataset``, made by a factory that the plan names.
 
-An item is a dictionary with ``image`` and ``labels``, and optionally ``case``, ``patient``, ``metadata``, ``spacing_mm``
-and the masks ``anatomy`` and ``lesion``; or a pair ``(image, labels)``. Reading the table goes through all items once,
-because labels are in them.
+An item is a dictionary with ``image`` and ``labels``, and optionally ``case``, ``patient``, ``metadata``, ``spacing_mm``,
+the masks ``anatomy`` and ``lesion`` and the map ``tissue``; or a pair ``(image, labels)``. Reading the table goes through all
+items once, because labels are in them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from robustbench_rad.cases import CaseRecord
 from robustbench_rad.data.images import PhysicalImage, ReadOptions, physical_from_array
 from robustbench_rad.data.labels import parse_number_label, refuse_duplicates
 from robustbench_rad.data.sources import Source
+from robustbench_rad.data.tissue import tissue_codes
 from robustbench_rad.errors import DataError, ImageError, suggestion
 from robustbench_rad.factories import call_factory
 from robustbench_rad.plan import Plan
 
-KEYS = ("image", "labels", "case", "patient", "metadata", "anatomy", "lesion", "spacing_mm")
+KEYS = ("image", "labels", "case", "patient", "metadata", "anatomy", "lesion", "tissue", "spacing_mm")
 Item = Mapping[str, Any]
 
 
@@ -36,6 +37,7 @@ class DatasetReader:
     factory: str
     base: Path
     options: ReadOptions
+    tissues: tuple[int, ...] = (1, 2, 3)
 
     def read(self, record: CaseRecord) -> PhysicalImage:
         """Take one image.
@@ -52,6 +54,7 @@ class DatasetReader:
             stored_bits=bits,
             anatomy=_mask(item, "anatomy", pixels.shape, record.reference),
             lesion=_mask(item, "lesion", pixels.shape, record.reference),
+            tissue=_tissue(item, pixels.shape, self.tissues, record.reference),
         )
 
     def fingerprint(self, record: CaseRecord) -> str:
@@ -59,7 +62,9 @@ class DatasetReader:
         image = self.read(record)
         mask = b"" if image.anatomy is None else image.anatomy.tobytes()
         lesion = b"" if image.lesion is None else b"lesion" + image.lesion.tobytes()
-        return hashlib.sha256(f"{image.pixels.shape}".encode() + image.pixels.tobytes() + mask + lesion).hexdigest()
+        tissue = b"" if image.tissue is None else b"tissue" + image.tissue.tobytes()
+        whole = f"{image.pixels.shape}".encode() + image.pixels.tobytes() + mask + lesion + tissue
+        return hashlib.sha256(whole).hexdigest()
 
 
 def read_dataset(plan: Plan, options: ReadOptions) -> Source:
@@ -74,7 +79,8 @@ def read_dataset(plan: Plan, options: ReadOptions) -> Source:
         )
     text = plan.data.factory or ""
     dataset = _dataset(text, plan.base)
-    reader = DatasetReader(factory=text, base=plan.base, options=options)
+    numbers = {} if plan.data.tissue is None else {"tissues": plan.data.tissue.numbers}
+    reader = DatasetReader(factory=text, base=plan.base, options=options, **numbers)
     records = tuple(_record(_item(dataset, index), index, plan) for index in range(_length(dataset, text)))
     refuse_duplicates((record.case_id for record in records), f"data.factory = {text!r}")
     if reader.fingerprint(records[0]) != reader.fingerprint(records[0]):
@@ -187,6 +193,13 @@ def _plane(given: Any, where: str, *, volumes: bool) -> npt.NDArray[Any]:  # noq
         shape = "(D, H, W) or (1, D, H, W)" if volumes else "(H, W) or (1, H, W)"
         raise ImageError(f"{where}: expected one grey image of shape {shape}, got {array.shape}")
     return array
+
+
+def _tissue(item: Item, shape: tuple[int, ...], numbers: tuple[int, ...], where: str) -> npt.NDArray[np.uint8] | None:
+    if item.get("tissue") is None:
+        return None
+    where = f"{where}, tissue"
+    return tissue_codes(_plane(item["tissue"], where, volumes=len(shape) == 3), shape, numbers, where)
 
 
 def _mask(item: Item, name: str, shape: tuple[int, ...], where: str) -> npt.NDArray[np.bool_] | None:

@@ -11,7 +11,7 @@ from robustbench_rad.data.dicom_attributes import WHITELIST, whitelisted
 from robustbench_rad.data.files import FileReader
 from robustbench_rad.data.images import ReadOptions, decoding
 from robustbench_rad.data.labels import TextTable, read_table, refuse_duplicates, some
-from robustbench_rad.data.manifest import check_readers, label_rows, mask_columns, spacing_column
+from robustbench_rad.data.manifest import check_readers, label_rows, mask_columns, spacing_column, tissue_column
 from robustbench_rad.data.sources import Source
 from robustbench_rad.errors import DataError, ImageError, suggestion
 from robustbench_rad.plan import Plan
@@ -157,6 +157,7 @@ def _by_path(found: Sequence[Found], root: Path) -> dict[str, Found]:
 def _records(table: TextTable, rows: Sequence[tuple[int, Found]], root: Path, plan: Plan) -> tuple[CaseRecord, ...]:
     labels, spacing = label_rows(table, plan), spacing_column(table, plan)
     anatomy, lesion = mask_columns(table, plan, root)
+    tissue = tissue_column(table, plan, root)
     patients = _patients(table, plan)
     check_readers(table, plan)
     columns = {name: _metadata_column(table, name) for name in plan.data.columns}
@@ -170,6 +171,7 @@ def _records(table: TextTable, rows: Sequence[tuple[int, Found]], root: Path, pl
             metadata={name: cells[row] if cells else case.attributes[name] for name, cells in columns.items()},
             anatomy=anatomy[row],
             lesion=lesion[row],
+            tissue=tissue[row],
             spacing_mm=spacing[row],
         )
         for row, case in rows

@@ -43,6 +43,7 @@ class PhysicalImage:
         burned_in: The file says that it carries burned-in annotation.
         anatomy: Mask of the shape of ``pixels`` where the source brings one along.
         lesion: Mask of the lesions, likewise.
+        tissue: Codes of the tissue classes, likewise; see :mod:`robustbench_rad.data.tissue`.
         zero_signal: Value of ``pixels`` that stands for no signal at all, where that is not 0 (MR scaled by percentiles).
     """
 
@@ -54,6 +55,7 @@ class PhysicalImage:
     burned_in: bool = False
     anatomy: npt.NDArray[np.bool_] | None = None
     lesion: npt.NDArray[np.bool_] | None = None
+    tissue: npt.NDArray[np.uint8] | None = None
     zero_signal: float = 0.0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from robustbench_rad.cases import CaseRecord
+from robustbench_rad.cases import CaseRecord, TissueFile
 from robustbench_rad.data.labels import TextTable, parse_column, read_table, refuse_duplicates, some
 from robustbench_rad.errors import DataError
 from robustbench_rad.plan import Plan
@@ -30,6 +30,7 @@ def read_manifest(plan: Plan, *, volumes: bool) -> tuple[CaseRecord, ...]:
     labels = label_rows(table, plan)
     metadata = metadata_rows(table, plan)
     anatomy, lesion = mask_columns(table, plan, root)
+    tissue = tissue_column(table, plan, root)
     spacing = spacing_column(table, plan)
     return tuple(
         CaseRecord(
@@ -41,6 +42,7 @@ def read_manifest(plan: Plan, *, volumes: bool) -> tuple[CaseRecord, ...]:
             metadata=metadata[row],
             anatomy=anatomy[row],
             lesion=lesion[row],
+            tissue=tissue[row],
             spacing_mm=spacing[row],
         )
         for row in range(len(table))
@@ -118,6 +120,18 @@ def mask_columns(table: TextTable, plan: Plan, root: Path) -> tuple[list[Path | 
         _mask_column(table, anatomy.column if anatomy else None, root, what="anatomy mask"),
         _mask_column(table, lesion.column if lesion else None, root, what="lesion mask"),
     )
+
+
+def tissue_column(table: TextTable, plan: Plan, root: Path) -> list[TissueFile | None]:
+    """Maps of the tissues of every row; None where a cell is empty or no column is declared.
+
+    Raises:
+        DataError: Lists the files that are missing.
+    """
+    declared = plan.data.tissue
+    paths = _mask_column(table, declared.column if declared else None, root, what="map of tissues")
+    numbers = declared.numbers if declared else ()
+    return [None if path is None else TissueFile(path=path, numbers=numbers) for path in paths]
 
 
 def _mask_column(table: TextTable, column: str | None, root: Path, *, what: str) -> list[Path | None]:

@@ -18,12 +18,28 @@ def test_display_batches_say_what_their_values_mean(lab):
 
 
 def test_zero_signal_goes_with_physical_batches_alone(lab):
-    cases = [replace(case, unit=Unit.MAGNITUDE, zero_signal=zero) for case, zero in zip(lab.films(), (-0.1, 0.0, -0.3))]
+    zeros = (-0.1, 0.0, -0.3)
+    cases = [
+        replace(case, unit=Unit.MAGNITUDE, zero_signal=zero) for case, zero in zip(lab.films(), zeros, strict=True)
+    ]
     (batch,) = lab.evaluator().batches(Space.PHYSICAL, cases)
     assert batch.zero_signal.tolist() == pytest.approx([-0.1, 0.0, -0.3])
     assert batch.select(torch.tensor([2])).zero_signal.tolist() == pytest.approx([-0.3])
     assert lab.evaluator().display_batch(cases).zero_signal is None
     assert next(lab.evaluator().batches(Space.PHYSICAL, lab.films())).zero_signal is None
+
+
+def test_maps_of_tissues_go_with_physical_batches_alone(lab):
+    first, *others = lab.films()
+    codes = torch.randint(0, 4, first.image.shape, generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    cases = [replace(first, tissue=codes), *others]
+    (batch,) = lab.evaluator().batches(Space.PHYSICAL, cases)
+    assert batch.tissue.dtype == torch.uint8
+    assert torch.equal(batch.tissue[0], codes)
+    assert not batch.tissue[1:].any()
+    assert torch.equal(batch.select(torch.tensor([1, 0])).tissue[1], codes)
+    assert lab.evaluator().display_batch(cases).tissue is None
+    assert next(lab.evaluator().batches(Space.PHYSICAL, others)).tissue is None
 
 
 def test_physical_batches_have_no_limits_of_their_own(lab):

@@ -1,9 +1,12 @@
 """A weaker magnet: noise by the ratio of the fields, contrast by T1, and sources that are weak already."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from robustbench_rad.conditions import Unit
+from robustbench_rad.shifts._mr_contrast import TISSUES, Weighting
 from robustbench_rad.shifts.mr_field_strength import MrFieldStrength
 
 
@@ -37,6 +40,20 @@ def test_contrast_between_grey_and_white_matter_falls(physical_batch, run):
     assert ratios == sorted(ratios, reverse=True)
     white, grey = (variants[1].images[..., a : a + 30].mean().item() for a in (130, 80))
     assert white / grey / (0.8 / 0.6) == pytest.approx(ratios[1], rel=0.005)
+
+
+def test_with_a_map_contrast_is_that_of_the_tissues(physical_batch, run):
+    images = brain(0.001, count=1)
+    tissue = torch.zeros(images.shape, dtype=torch.uint8)
+    for number in range(3):
+        tissue[..., 16 + 50 * number : 66 + 50 * number] = number + 1
+    batch = replace(physical_batch(images, unit=Unit.MAGNITUDE, attributes=(header(3),)), tissue=tissue)
+    (variant,), measured = run(MrFieldStrength(levels=(MrFieldStrength.level(1.5),)), batch)
+    source = Weighting(repetition_ms=500, echo_ms=15, tesla=3)
+    ratios = [replace(source, tesla=1.5).signal(kind) / source.signal(kind) for kind in TISSUES.values()]
+    means = [variant.images[..., a : a + 30].mean() / images[..., a : a + 30].mean() for a in (26, 76, 126)]
+    assert [float(mean / means[0]) for mean in means] == pytest.approx([r / ratios[0] for r in ratios], rel=2e-3)
+    assert measured["classified_share", "1.5"].item() == pytest.approx(1, abs=0.01)
 
 
 def test_a_source_of_a_lower_field_is_not_applicable(physical_batch, run):
