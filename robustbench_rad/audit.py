@@ -34,7 +34,7 @@ from robustbench_rad.measured import Measured, make_conditions
 from robustbench_rad.pairing import CaseSet
 from robustbench_rad.plan import Plan, digest, make_plan
 from robustbench_rad.preflight import choose_sample, preflight
-from robustbench_rad.preflight_items import sentinel_items
+from robustbench_rad.preflight_items import left_out_item, sentinel_items
 from robustbench_rad.pricing import Price, prices, sentence
 from robustbench_rad.profile import Profile, ProfileFile, effective_profile, read_profile
 from robustbench_rad.progress import Progress
@@ -251,7 +251,8 @@ def _preflight(prepared: Prepared, evaluator: Evaluator) -> list[PreflightItem]:
     chosen = choose_sample(table.labels, ranked, size=PREFLIGHT_CASES)
     cases = list(load_in_order(table, sorted(chosen), workers=0))
     items = preflight(prepared.classifier, [evaluator.display_batch(cases)], table=table, plan=prepared.plan)
-    return [*items, *sentinel_items(prepared.conditions)]
+    left_out = left_out_item(prepared.profile)
+    return [*items, *sentinel_items(prepared.conditions), *([] if left_out is None else [left_out])]
 
 
 def _fit(prepared: Prepared, run: RunFolder, evaluator: Evaluator, progress: Progress) -> dict[str, State | None]:

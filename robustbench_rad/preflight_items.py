@@ -15,6 +15,7 @@ from robustbench_rad.conditions import Condition
 from robustbench_rad.defences.sections import AnyDefence
 from robustbench_rad.defences.sections import passes as defence_passes
 from robustbench_rad.probing import Probe
+from robustbench_rad.profile import NEEDS, Profile
 from robustbench_rad.result import PreflightItem
 
 SATURATED_LOG_ODDS = 16.0  # float32: from 16.6 on the gradient of a positive's cross-entropy is exactly 0
@@ -36,6 +37,19 @@ def caveat_items(classifier: Classifier) -> Iterator[PreflightItem]:
         points = zip(classifier.findings, classifier.head.thresholds, strict=True)
         said = ", ".join(f"{name} {'largest class' if np.isnan(value) else f'{value:g}'}" for name, value in points)
         yield _ok("operating point", f"Declared operating points: {said}.")
+
+
+def left_out_item(profile: Profile) -> PreflightItem | None:
+    """Checks of the profile that the data do not allow, and what would; None when there are none."""
+    if not profile.without:
+        return None
+    needed: dict[str, list[str]] = defaultdict(list)
+    for id, needs in profile.without:
+        needed[needs].append(id)
+    said = "; ".join(f"{', '.join(ids)}: {NEEDS[needs]}" for needs, ids in needed.items())
+    return _ok(
+        "left out", f"Checks of profile {profile.name} that are no part of this audit, and what each needs. {said}."
+    )
 
 
 def defence_items(defences: Sequence[AnyDefence]) -> Iterator[PreflightItem]:

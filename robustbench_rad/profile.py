@@ -27,6 +27,11 @@ BUILT_IN = ("quick", "standard", "full")
 SUITES = ("generic-c",)  # built in too, and shown only: they give no score
 Multiplicity = Literal["check", "audit"]
 POLICY_KEYS = frozenset({"tolerance", "critical_harm", "critical"})
+NEEDS = {
+    "volumes": "volumes (three numbers in [model.input] size)",
+    "masks": "masks of the anatomy (a column in [data] anatomy)",
+}
+"""What a check of a profile may need of the data (``needs = "volumes"``): without it the check is no part of the audit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +101,7 @@ class Profile:
 
     Attributes:
         modified: Checks of the file that the plan changes or leaves out.
+        without: Checks of the file that need what the data do not have, and what they need.
         multiplicity: Whether the intervals of one check hold together, or those of the whole audit.
     """
 
@@ -106,6 +112,7 @@ class Profile:
     weights: Mapping[Domain, float]
     checks: tuple[CheckSpec, ...]
     modified: tuple[str, ...] = ()
+    without: tuple[tuple[str, str], ...] = ()
     multiplicity: Multiplicity = "check"
 
     @property
@@ -215,7 +222,8 @@ def effective_profile(plan: Plan, file: ProfileFile | None = None) -> Profile:
     """Merge a plan's ``[checks]`` into its profile, or into ``file`` where the profile has been read already.
 
     ``"check.id" = false`` leaves a check out (it then counts as missing); a table overrides key by key; a check the
-    profile does not hold is added. Checks that have no meaning for the modality are no part of the effective profile.
+    profile does not hold is added. Checks that have no meaning for the modality, or need what the data do not have, are no
+    part of the effective profile, unless the plan asks for them.
 
     Raises:
         PlanError: Unknown check, one of another modality, or a change of a locked profile.
@@ -234,10 +242,14 @@ def effective_profile(plan: Plan, file: ProfileFile | None = None) -> Profile:
             tables[id] = {**tables.get(id, {}), **override}
         else:
             tables.setdefault(id, {})
+    meant = {id: table for id, table in tables.items() if id in plan.checks or _has_meaning(id, plan.data.modality)}
+    without = [
+        (id, table["needs"]) for id, table in meant.items() if id not in plan.checks and _is_lacking(plan, id, table)
+    ]
     checks = [
         _spec(id, table, profiled=id in file.checks, enabled=id not in left_out)
-        for id, table in tables.items()
-        if id in plan.checks or _has_meaning(id, plan.data.modality)
+        for id, table in meant.items()
+        if id not in dict(without)
     ]
     return Profile(
         name=file.name,
@@ -247,6 +259,7 @@ def effective_profile(plan: Plan, file: ProfileFile | None = None) -> Profile:
         weights={domain: section.weight for domain, section in file.domains.items()},
         checks=tuple(checks),
         modified=_modified(plan, file),
+        without=tuple(without),
         multiplicity=file.multiplicity,
     )
 
@@ -270,6 +283,22 @@ def _modified(plan: Plan, file: ProfileFile) -> tuple[str, ...]:
             hint="Take these tables out of [checks], or lock a profile of your own: robustbench-rad profile lock FILE",
         )
     return changed
+
+
+def _is_lacking(plan: Plan, id: str, table: Mapping[str, Any]) -> bool:
+    """Whether the data lack what a check of the profile needs.
+
+    Raises:
+        PlanError: It needs what nobody knows.
+    """
+    needs = table.get("needs")
+    if needs is None:
+        return False
+    anatomy = plan.data.anatomy
+    has = {"volumes": len(plan.model.input.size) == 3, "masks": anatomy is not None and anatomy.column is not None}
+    if needs not in has:
+        raise PlanError(f"[checks.{id!r}] needs: expected one of {', '.join(NEEDS)}, got {needs!r}")
+    return not has[needs]
 
 
 def _refuse_other_modality(plan: Plan) -> None:
@@ -300,13 +329,12 @@ def _spec(id: str, table: Mapping[str, Any], *, profiled: bool, enabled: bool) -
     from robustbench_rad.checks import defaults
 
     default = defaults(id)
-    options = {key: value for key, value in table.items() if key not in POLICY_KEYS}
+    options = {key: value for key, value in table.items() if key not in {*POLICY_KEYS, "needs"}}
     _refuse_misspelt(id, options)
-    informational = default.informational and not (default.judged_if_asked and len(options) < len(table))
-    if informational and len(options) < len(table):
-        raise PlanError(
-            f"[checks.{id!r}]: shown, not judged: it takes no {', '.join(sorted(POLICY_KEYS & set(table)))}"
-        )
+    judged_by = sorted(POLICY_KEYS & set(table))
+    informational = default.informational and not (default.judged_if_asked and judged_by)
+    if informational and judged_by:
+        raise PlanError(f"[checks.{id!r}]: shown, not judged: it takes no {', '.join(judged_by)}")
     spec = CheckSpec(
         id=id,
         domain=default.domain,

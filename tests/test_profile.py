@@ -5,6 +5,7 @@ import pytest
 from robustbench_rad.checks import SEEN_ATTACKS
 from robustbench_rad.errors import PlanError
 from robustbench_rad.plan import make_plan, read_plan
+from robustbench_rad.preflight_items import left_out_item
 from robustbench_rad.profile import effective_profile, parse_profile, read_profile
 from robustbench_rad.registry import entry
 from robustbench_rad.result import Domain
@@ -176,3 +177,74 @@ def test_a_profile_file_stands_in_the_base_folder_or_beside_the_plan(tmp_path):
     assert effective_profile(made).version == 2
     (tmp_path / "data" / "mine.toml").write_text(PROFILE.replace("version = 2", "version = 5"))
     assert effective_profile(made).version == 5
+
+
+CORE = {
+    "CT": "ct.dose ct.kernel ct.slice-thickness ct.kvp ct.hu-calibration export.window geometry.rotate geometry.translate",
+    "DX": "xr.dose xr.detector-mtf xr.scatter xr.lut xr.vendor-processing xr.collimation xr.marker xr.projection-ap "
+    "xr.polarity geometry.rotate geometry.translate geometry.flip export.jpeg export.bit-depth",
+    "MR": "mr.snr mr.bias-field mr.ghosting mr.motion mr.resolution mr.gibbs mr.spike mr.intensity-scale",
+    "MG": "mg.dose mg.detector-mtf xr.lut geometry.rotate",
+    "US": "us.gain us.dynamic-range us.speckle geometry.rotate",
+}
+FULL = {
+    "CT": "ct.contrast-timing ct.metal ct.ring ct.motion ct.beam-hardening ct.fov ct.truncation ct.recon-algorithm ct.table "
+    "ct.arms-down ct.patient-size export.rescale-missing export.orientation",
+    "DX": "xr.kvp xr.lut-centre xr.inspiration xr.patient-rotation xr.motion-blur xr.saturation",
+    "MR": "mr.field-strength mr.te-tr mr.wraparound mr.g-factor mr.b0-distortion mr.chemical-shift mr.fat-sat-failure",
+    "MG": "mg.compression",
+    "US": "us.shadow",
+}
+
+
+def of_modality(profile, modality, size=(8, 8), checks=None, **data):
+    window = {"window_hu": [0, 1]} if modality == "CT" else {"range": [0, 1]}
+    model = {"factory": "a:b", "head": "single-logit", "findings": ["x"], "input": {"size": list(size), **window}}
+    content = {"profile": profile, "model": model, "data": {"manifest": "m.csv", "modality": modality, **data}}
+    return effective_profile(make_plan({**content, "checks": checks or {}}, base=Path()))
+
+
+@pytest.mark.parametrize("modality", CORE)
+def test_suites_hold_what_belongs_to_a_modality(modality):
+    size = (8, 8, 8) if modality in ("CT", "MR") else (8, 8)
+    known = {
+        name: {check.id for check in of_modality(name, modality, size, anatomy={"column": "mask"}).checks}
+        for name in ("quick", "standard", "full")
+    }
+    core, full = ({f"shift.{name}" for name in suite[modality].split()} for suite in (CORE, FULL))
+    assert core <= known["standard"]
+    assert core | full <= known["full"]
+    assert any(id.startswith("shift.") for id in known["quick"])
+
+
+@pytest.mark.parametrize(
+    ("size", "data", "lacking"),
+    [
+        ((8, 8), {}, {"shift.ct.slice-thickness": "volumes", "shift.ct.contrast-timing": "masks"}),
+        ((8, 8, 8), {"anatomy": {"provider": "hull"}}, {"shift.ct.contrast-timing": "masks"}),
+        ((8, 8, 8), {"anatomy": {"column": "mask"}}, {}),
+    ],
+)
+def test_a_check_that_needs_what_the_data_lack_is_named_and_no_part_of_the_audit(size, data, lacking):
+    profile = of_modality("full", "CT", size, **data)
+    assert dict(profile.without) == lacking
+    ids = {check.id for check in profile.checks}
+    assert ids.isdisjoint(lacking)
+    item = left_out_item(profile)
+    assert (item is None) == (not lacking)
+    for id, needs in lacking.items():
+        assert id in item.detail
+        assert {"volumes": "[model.input] size", "masks": "[data] anatomy"}[needs] in item.detail
+        assert profile.check(id) is None
+
+
+def test_a_check_that_the_plan_asks_for_is_run_whatever_it_needs():
+    profile = of_modality("full", "CT", checks={"shift.ct.slice-thickness": True})
+    assert profile.check("shift.ct.slice-thickness").options == {"levels": [2.5, 5]}
+    assert "shift.ct.slice-thickness" not in dict(profile.without)
+
+
+def test_what_nobody_knows_cannot_be_needed(folder):
+    (folder / "mine.toml").write_text(PROFILE + 'needs = "luck"\n')
+    with pytest.raises(PlanError, match=r"needs: expected one of volumes, masks, got 'luck'"):
+        effective(folder)
