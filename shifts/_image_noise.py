@@ -7,7 +7,7 @@ The variance of a pixel is the mean, over the views, of the variance of the ray 
 This gives the strength everywhere, but the same texture in all directions: no streaks through shoulders or hips.
 
 Reference:
-    Divel and Pelc 2020, Accurate image domain noise insertion in CT images, 10.1109/TMI.2019.2961837.
+    Divel and Pelc 2020, Accurate image domain noise insertion in CT images, IEEE Trans Med Imaging 39:1906.
 """
 
 from __future__ import annotations

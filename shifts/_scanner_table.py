@@ -6,7 +6,7 @@ so each row puts together values that were measured on some system of its kind.
 CT, frequency at half MTF per mm: a soft-tissue kernel of filtered backprojection 0.34 (B30-like) and 0.47, hybrid iterative
 0.37, deep-learning 0.62 (measured, doi:10.1002/acm2.13318), medium 0.55 (B50-like). Dose: 5-9 mGy is a routine chest CT, 3 mGy
 or less is screening, hence a quarter to one. Slices of 1 to 5 mm are in clinical use. A reader sees differences of noise from
-25 % on (Massoumzadeh et al. 2009, doi:10.1118/1.3031114).
+25 % on (Massoumzadeh et al. 2009, Med Phys 36:174).
 
 Radiography: CsI flat panel 1.29 per mm at half MTF (Marshall et al. 2011, Phys Med Biol 56(4)); a powder storage phosphor has
 a DQE of 0.26 where a flat panel has 0.57 (doi:10.1088/1361-6560/aa9599), which is the noise of 0.45 of the exposure. Scatter

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     domain="acquisition-shift",
     kind="approximate",
     modalities=("CT",),
-    reference="Divel and Pelc 2020, 10.1109/TMI.2019.2961837",
+    reference="Divel and Pelc 2020, IEEE Trans Med Imaging 39:1906",
     unit="of the dose",
 )
 @dataclass(frozen=True, kw_only=True)

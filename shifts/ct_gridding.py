@@ -10,7 +10,7 @@ Only half of the spectrum is filled, because views of a real object are Hermitia
 
 References:
     O'Sullivan 1985, A fast sinc function gridding algorithm for Fourier inversion, 10.1109/TMI.1985.4307723.
-    Riederer, Pelc and Chesler 1978, The noise power spectrum in computed x-ray tomography, 10.1088/0031-9155/23/3/008.
+    Kijewski and Judy 1987, The noise power spectrum of CT images, 10.1088/0031-9155/32/5/003.
 """
 
 from __future__ import annotations

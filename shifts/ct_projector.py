@@ -5,7 +5,7 @@ serves every pixel spacing. The result only weights noise, for which a quarter o
 image noise differs by 1 % from that of the full resolution.
 
 Reference:
-    Joseph 1982, An improved algorithm for reprojecting rays through pixel images, 10.1109/TMI.1982.4307572.
+    Joseph 1982, An improved algorithm for reprojecting rays through pixel images, IEEE Trans Med Imaging 1:192.
 """
 
 from __future__ import annotations

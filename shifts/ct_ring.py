@@ -4,7 +4,7 @@ A channel that reads 1 + ε times its signal is off by ``-ln(1 + ε)`` in all vi
 the centre of rotation. Over a full turn a ray is read by the channels on both sides, whose errors are averaged.
 
 Reference:
-    Sijbers and Postnov 2004, Reduction of ring artefacts in high resolution micro-CT, 10.1088/0031-9155/49/14/N06.
+    Sijbers and Postnov 2004, Reduction of ring artefacts in high resolution micro-CT, Phys Med Biol 49:N247.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CHANNEL_MM = 0.6
     domain="acquisition-shift",
     kind="physical",
     modalities=("CT",),
-    reference="Sijbers and Postnov 2004, 10.1088/0031-9155/49/14/N06",
+    reference="Sijbers and Postnov 2004, Phys Med Biol 49:N247",
     unit="% of gain",
 )
 @dataclass(frozen=True, kw_only=True)

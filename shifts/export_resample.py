@@ -32,7 +32,7 @@ METHODS = ("nearest", "bilinear", "area", "cubic")
     space="physical",
     domain="acquisition-shift",
     kind="physical",
-    reference="Hendrycks and Dietterich 2019, arXiv 1903.12261",
+    reference="Hendrycks and Dietterich 2019, arXiv:1903.12261",
     unit="× fewer pixels per side",
 )
 @dataclass(frozen=True, kw_only=True)

@@ -61,7 +61,7 @@ def _still(batch: Batch) -> tuple[Tensor, Tensor]:
     space="physical",
     domain="acquisition-shift",
     kind="emulated",
-    reference="Hendrycks and Dietterich 2019, arXiv 1903.12261; positioning tolerances are those of clinical practice",
+    reference="Hendrycks and Dietterich 2019, arXiv:1903.12261; positioning tolerances are those of clinical practice",
     unit="degrees",
 )
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ class GeometryRotate(_Positioned):
     space="physical",
     domain="acquisition-shift",
     kind="emulated",
-    reference="Hendrycks and Dietterich 2019, arXiv 1903.12261; positioning tolerances are those of clinical practice",
+    reference="Hendrycks and Dietterich 2019, arXiv:1903.12261; positioning tolerances are those of clinical practice",
     unit="% of the field of view",
 )
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +154,7 @@ class GeometryTranslate(_Positioned):
     space="physical",
     domain="acquisition-shift",
     kind="emulated",
-    reference="Hendrycks and Dietterich 2019, arXiv 1903.12261; positioning tolerances are those of clinical practice",
+    reference="Hendrycks and Dietterich 2019, arXiv:1903.12261; positioning tolerances are those of clinical practice",
     unit="× size",
 )
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,7 @@ _FLIPS = tuple(_AXES)
     space="physical",
     domain="acquisition-shift",
     kind="categorical",
-    reference="Hendrycks and Dietterich 2019, arXiv 1903.12261",
+    reference="Hendrycks and Dietterich 2019, arXiv:1903.12261",
 )
 @dataclass(frozen=True, kw_only=True)
 class GeometryFlip(FaultShift):

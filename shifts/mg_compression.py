@@ -13,7 +13,7 @@ References:
     Carton et al. 2009, The effect of scatter and glare on image quality in contrast-enhanced breast imaging using an
     a-Si/CsI(Tl) full-field flat panel detector, PMC2736748 (scatter over primary 0.06 to 0.31 behind 20 to 80 mm with a grid,
     0.35 to 1.34 without).
-    Saunders and Samei 2008, The effect of breast compression on mass conspicuity in digital mammography, 10.1118/1.2977600.
+    Saunders and Samei 2008, The effect of breast compression on mass conspicuity in digital mammography, Med Phys 35:4464.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _KERNEL_PIXELS = 16.0  # pixels of the coarse grid in the width of the scatter k
     domain="acquisition-shift",
     kind="approximate",
     modalities=("MG",),
-    reference="Carton et al. 2009, PMC2736748; Saunders and Samei 2008, 10.1118/1.2977600",
+    reference="Carton et al. 2009, PMC2736748; Saunders and Samei 2008, Med Phys 35:4464",
     unit="× thickness",
 )
 @dataclass(frozen=True, kw_only=True)

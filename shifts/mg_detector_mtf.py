@@ -1,8 +1,8 @@
 """A less sharp detector in mammography: from selenium to a scintillator or a storage phosphor.
 
 Reference:
-    Mackenzie et al. 2012, Conversion of mammographic images to appear with the noise and sharpness of a different detector,
-    10.1118/1.4704525.
+    Mackenzie et al. 2012, Converting one set of mammograms to simulate a range of detector imaging characteristics, LNCS
+    7361:394.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from robustbench_rad.shifts.xr_detector_mtf import XrDetectorMtf
     domain="acquisition-shift",
     kind="physical",
     modalities=("MG",),
-    reference="Mackenzie et al. 2012, 10.1118/1.4704525",
+    reference="Mackenzie et al. 2012, LNCS 7361:394",
     unit="per mm",
 )
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ E was 17.8 to 24.7 keV (Marshall 2009), which is 4,500 to 9,000 quanta per mm² 
 References:
     Borges et al. 2016, Method for simulating dose reduction in digital mammography using the Anscombe transformation,
     10.1118/1.4948502.
-    Mackenzie et al. 2012, Conversion of mammographic images to appear with the noise and sharpness of a different detector,
-    10.1118/1.4704525.
+    Mackenzie et al. 2012, Converting one set of mammograms to simulate a range of detector imaging characteristics, LNCS
+    7361:394.
     Marshall 2009, Detective quantum efficiency measured as a function of energy for two full-field digital mammography systems,
     10.1088/0031-9155/54/9/017 (mean energies; detector air kerma 100 µGy).
     Hubbell and Seltzer 1995, Tables of x-ray mass attenuation coefficients and mass energy-absorption coefficients,
@@ -38,7 +38,7 @@ _JOULE_PER_KEV = 1.602176634e-16
     domain="acquisition-shift",
     kind="approximate",
     modalities=("MG",),
-    reference="Borges et al. 2016, 10.1118/1.4948502; Mackenzie et al. 2012, 10.1118/1.4704525",
+    reference="Borges et al. 2016, 10.1118/1.4948502; Mackenzie et al. 2012, LNCS 7361:394",
     unit="of the exposure",
 )
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ which puts copies of r times the brightness at ± FOV / n and leaves the centre 
 image, as it is. ψ is drawn for each case: the ghost adds to the image, subtracts from it, or stands at a right angle to it.
 
 Reference:
-    Wood and Henkelman 1985, MR image artifacts from periodic motion, 10.1118/1.595783.
+    Wood and Henkelman 1985, MR image artifacts from periodic motion, Med Phys 12:143.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _FEWEST_PIXELS = 64
     domain="acquisition-shift",
     kind="emulated",
     modalities=("MR",),
-    reference="Wood and Henkelman 1985, 10.1118/1.595783",
+    reference="Wood and Henkelman 1985, Med Phys 12:143",
     unit="% of the signal",
 )
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ The outer lines of k-space along the phase-encoding axis are set to zero (zero f
 height at every fraction, and the smaller the fraction the wider the rings. A Hamming window trades rings for blur.
 
 Reference:
-    Czervionke et al. 1988, Characteristic features of MR truncation artifacts, 10.2214/ajr.151.6.1219.
+    Czervionke et al. 1988, Characteristic features of MR truncation artifacts, AJR 151:1219.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _EMPTY = 1e-9  # of the energy of k-space: rounding
     domain="acquisition-shift",
     kind="physical",
     modalities=("MR",),
-    reference="Czervionke et al. 1988, 10.2214/ajr.151.6.1219",
+    reference="Czervionke et al. 1988, AJR 151:1219",
     unit="of the matrix",
 )
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ boxes and masks stay true.
 
 References:
     Shaw et al. 2019, MRI k-space motion artefact augmentation, PMLR 102:427.
-    Reguig et al. 2022, Global displacement induced by rigid motion simulation during MRI acquisition, arXiv 2204.03522.
+    Reguig et al. 2022, Global displacement induced by rigid motion simulation during MRI acquisition, arXiv:2204.03522.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _QUIET = 0.05  # of the scan before and after the centre of k-space, without an 
     domain="acquisition-shift",
     kind="emulated",
     modalities=("MR",),
-    reference="Shaw et al. 2019, PMLR 102:427; Reguig et al. 2022, arXiv 2204.03522",
+    reference="Shaw et al. 2019, PMLR 102:427; Reguig et al. 2022, arXiv:2204.03522",
     unit="mm and degrees",
 )
 @dataclass(frozen=True, kw_only=True)

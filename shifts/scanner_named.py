@@ -31,7 +31,7 @@ _ONE_STEP = 0.02  # kernels whose f50 differs by less are the same
     space="physical",
     domain="acquisition-shift",
     kind="approximate",
-    reference="Saunders and Samei 2003, 10.1118/1.1621870",
+    reference="Saunders and Samei 2003, Med Phys 30:3006",
 )
 @dataclass(frozen=True, kw_only=True)
 class Compose(Composition):
@@ -83,7 +83,7 @@ class Compose(Composition):
     domain="acquisition-shift",
     kind="categorical",
     modalities=("CT",),
-    reference="Solomon et al. 2012, 10.1118/1.4752209; 10.1002/acm2.13318",
+    reference="Solomon et al. 2012, Med Phys 39:6048; 10.1002/acm2.13318",
 )
 @dataclass(frozen=True, kw_only=True)
 class NamedCtScanner(Composition):
@@ -108,7 +108,7 @@ class NamedCtScanner(Composition):
     domain="acquisition-shift",
     kind="categorical",
     modalities=("CR", "DX"),
-    reference="Saunders and Samei 2003, 10.1118/1.1621870; Mackenzie et al. 2012, 10.1118/1.4704525",
+    reference="Saunders and Samei 2003, Med Phys 30:3006; Mackenzie et al. 2012, LNCS 7361:394",
 )
 @dataclass(frozen=True, kw_only=True)
 class NamedXrScanner(Composition):

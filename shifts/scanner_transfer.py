@@ -71,7 +71,7 @@ def rank_level(value: float | str) -> Level:
     domain="acquisition-shift",
     kind="emulated",
     modalities=("CR", "CT", "DX", "MG", "MR"),
-    reference="Mackenzie et al. 2012, 10.1118/1.4704525; Nyúl et al. 2000, 10.1109/42.836373",
+    reference="Mackenzie et al. 2012, LNCS 7361:394; Nyúl et al. 2000, 10.1109/42.836373",
 )
 @dataclass(frozen=True, kw_only=True)
 class ScannerTransfer(Condition):

@@ -42,7 +42,7 @@ _STEPS = 4096
     domain="acquisition-shift",
     kind="approximate",
     modalities=("CR", "DX"),
-    reference="Samei et al. 1998, 10.1118/1.598165; Saunders and Samei 2003, 10.1118/1.1621870",
+    reference="Samei et al. 1998, 10.1118/1.598165; Saunders and Samei 2003, Med Phys 30:3006",
     unit="per mm",
 )
 @dataclass(frozen=True, kw_only=True)

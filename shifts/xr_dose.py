@@ -48,7 +48,7 @@ _UNIT = "of the exposure"
     domain="acquisition-shift",
     kind="approximate",
     modalities=("CR", "DX"),
-    reference="Båth et al. 2005, 10.1093/rpd/nch540; Saunders and Samei 2003, 10.1118/1.1621870",
+    reference="Båth et al. 2005, Radiat Prot Dosimetry 114:253; Saunders and Samei 2003, Med Phys 30:3006",
     unit="of the exposure",
 )
 @dataclass(frozen=True, kw_only=True)

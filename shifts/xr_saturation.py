@@ -35,7 +35,7 @@ _UNIT = "% of the pixels"
     domain="acquisition-shift",
     kind="emulated",
     modalities=("CR", "DX"),
-    reference="Shepard et al. 2009, AAPM TG-116, 10.1118/1.3121505",
+    reference="Shepard et al. 2009, AAPM Report 116",
     unit="% of the pixels",
 )
 @dataclass(frozen=True, kw_only=True)

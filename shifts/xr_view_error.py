@@ -37,7 +37,7 @@ _NEEDED = 'a lateral cannot be made from a frontal image; give bank = "laterals.
     domain="acquisition-shift",
     kind="categorical",
     modalities=("CR", "DX"),
-    reference="Rajpurkar et al. 2017, CheXNet, arXiv 1711.05225; arnoweng/CheXNet issue 11",
+    reference="Rajpurkar et al. 2017, CheXNet, arXiv:1711.05225; arnoweng/CheXNet issue 11",
 )
 @dataclass(frozen=True, kw_only=True)
 class XrViewError(RadiographShift):

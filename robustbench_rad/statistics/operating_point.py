@@ -73,7 +73,7 @@ def predictive_value_estimates(
 
     Reference:
         Donner and Zou 2012, Closed-form confidence intervals for functions of the normal mean and standard deviation,
-        doi:10.1177/0962280210383082.
+        Stat Methods Med Res 21:347.
 
     >>> se, sp = Estimate(value=0.85, lower=0.75, upper=0.92), Estimate(value=0.9, lower=0.88, upper=0.92)
     >>> ppv, npv = predictive_value_estimates(se, sp, 0.03)
