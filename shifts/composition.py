@@ -95,6 +95,7 @@ CHAIN: Mapping[str, tuple[str, ...]] = {
         "shift.xr.lut",
         "shift.xr.lut-centre",
         "shift.xr.collimation",
+        "shift.xr.marker-fault",
         "shift.xr.marker",
         "shift.xr.polarity",
         "shift.us.dynamic-range",

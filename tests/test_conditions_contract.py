@@ -20,6 +20,7 @@ from robustbench_rad.classifier import Classifier, Head, HeadSpec, InputSpec, Ou
 from robustbench_rad.conditions import Applied, Batch, Condition, Level, Measurement, Space, State, Unit, Variant
 from robustbench_rad.data.dicom_attributes import WHITELIST
 from robustbench_rad.errors import DataError, ImageError, PlanError
+from robustbench_rad.glyphs import Glyph, coverage, text_picture
 from robustbench_rad.query import CountingQuery
 from robustbench_rad.registry import catalogue, entry
 from robustbench_rad.seeds import derive_seed
@@ -79,6 +80,14 @@ def radiograph() -> Batch:
     images = (0.4 + 0.3 * _disc(64, 0.6) + 0.01 * _noise(64)).clamp(0, 1)
     spacing = torch.full((CASES, 2), 0.2)
     return Batch(images=images, space=Space.PHYSICAL, unit=Unit.SIGNAL, spacing_mm=spacing, **_names())
+
+
+def marked_radiograph() -> Batch:
+    """Radiographs with a letter in the upper left corner."""
+    plain = radiograph()
+    glyph = Glyph(picture=text_picture("R"), height=1.0)
+    ink = coverage(glyph, torch.tensor([[0.05, 0.05]]), torch.full((1, 2), 7.0), (64, 64))[0]
+    return replace(plain, images=(plain.images + 0.5 * ink).clamp(0, 1))
 
 
 def chest() -> Batch:
@@ -315,6 +324,7 @@ ROWS = (
     Row(id="shift.xr.grid-lines", batch=radiograph, options={"levels": [1, 4]}),
     Row(id="shift.xr.kvp", batch=radiograph, options={"levels": [100, 70]}),
     Row(id="shift.xr.polarity", batch=radiograph),
+    Row(id="shift.xr.marker-fault", batch=marked_radiograph),
     Row(id="shift.xr.marker", batch=radiograph, options={"levels": [5, 8]}),
     Row(id="shift.xr.device-overlay", batch=radiograph, options={"levels": [1, 3]}),
     Row(id="shift.xr.metal-hardware", batch=radiograph, options={"levels": [40, 100]}),

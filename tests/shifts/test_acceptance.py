@@ -13,6 +13,7 @@ from PIL import Image
 
 from robustbench_rad.conditions import Batch, Kind, Space, Unit
 from robustbench_rad.errors import DataError, ImageError, RobustbenchRadError
+from robustbench_rad.glyphs import Glyph, coverage, text_picture
 from robustbench_rad.registry import catalogue, entry
 from robustbench_rad.seeds import derive_seed
 from robustbench_rad.shifts.ct_kernel import CtKernel
@@ -125,7 +126,17 @@ def pictures(pixels=96, grain=0.02):
 
 
 BY_PREFIX = {"ct": slices, "mg": mammograms, "us": ultrasound, "mr": heads, "generic": pictures, "xr": radiographs}
+def marked():
+    """Films with a letter in the upper left corner, in front of everything."""
+    batch = radiographs()
+    glyph = Glyph(picture=text_picture("R"), height=1.0)
+    ink = coverage(glyph, torch.tensor([[0.03, 0.03]]), torch.full((1, 2), 10.0), (96, 96))[0]
+    images = torch.where(ink > 0.05, 0.95 * ink + 0.3 * (1 - ink), batch.images.clamp(max=0.55))
+    return replace(batch, images=images)
+
+
 BATCHES = {
+    "shift.xr.marker-fault": marked,
     "shift.ct.slice-thickness": volume,
     "shift.scanner.ct": slices,
     "shift.export.window": slices,
