@@ -6,6 +6,11 @@ weight as far as the norm and the box allow. The answers here are computed in fl
 
 What an attack must show on the planted cases:
 
+It is solved in the space that the attack works in: in stored space the planted images are smaller than the model's input, and
+resizing lies in the graph. The answer is exact for the balls, for patches (the window of largest sum), for universal patterns
+(that of the ball: one pattern is the worst of all cases) and for frequency bands (a linear programme). Of noise the law
+of what it finds is known. Of poses, warps, contrast and markers only the bounds are known.
+
 - never beyond the exact worst health, which would mean that it left its threat; never better than the original;
 - the calls it flips, of those that can be flipped: all of them where :attr:`Attack.flips_linear` is 1 (a search that follows
   the gradient has no excuse), at least that share where it searches at random within a budget.
@@ -13,6 +18,8 @@ What an attack must show on the planted cases:
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +29,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robustbench_rad.attacks._mask import MaskPolicy
+from robustbench_rad.attacks._sentinel_answers import band_peak, chance_beneath, in_band, largest_window
 from robustbench_rad.attacks._threat import L0Ball, L1Ball, L2Ball, LinfBall, Threat
+from robustbench_rad.attacks._windows import window_sides
 from robustbench_rad.classifier import Classifier, Head, HeadSpec, InputSpec, Outputs
 from robustbench_rad.conditions import Batch, Level, Space, Unit
 from robustbench_rad.errors import RobustbenchRadError
 from robustbench_rad.query import CountingQuery
 from robustbench_rad.seeds import derive_seed, generator
+from robustbench_rad.stored import stored_view
 
 if TYPE_CHECKING:
     from robustbench_rad.attacks._attack import Attack
@@ -44,7 +54,14 @@ SIZES: dict[str, list[float]] = {
     "l2": [level / 255 for level in (2, 4, 8, 16, 24, 32, 48)],
     "l1": [level / 255 for level in (1, 2, 4, 8, 16, 24, 32)],
     "l0": [1, 2, 3, 4, 6, 8, 12],
+    "window": [5, 10, 20, 35],
+    "band": [level / 255 for level in (1, 2, 4, 8, 16, 24, 32, 48)],
 }
+OWN_ANSWERS = {"attack.patch": "window", "attack.frequency-band": "band"}
+MAGNIFIED = 2  # in the plane: pixels of the model's input per stored pixel and axis
+NOISE = "attack.noise"
+CHANCE = 4.0  # standard deviations that what noise finds may be off
+CLT = 0.05  # in probability: what the normal law of a sum of few pixels may be off
 TIE = 1e-4  # relative to the weights: closer to the boundary, float32 sums decide
 
 
@@ -54,8 +71,8 @@ class Planted:
 
     Attributes:
         classifier: The model: one logit.
-        batch: N cases on the grid of 8 bits.
-        weight: ``(P,)`` of the pixels.
+        batch: N cases on the grid of 8 bits, in display or in stored space.
+        weight: ``(P,)`` of the pixels of the batch.
         clean: ``(N,)`` health of the originals.
     """
 
@@ -72,44 +89,72 @@ class Planted:
     def worst(self, norm: str, radius: float) -> Floats:
         """Exact lowest health ``(N,)`` inside a ball of ``radius`` and the box; any other norm: anywhere in the box."""
         flat = self.batch.images.double().flatten(1).numpy()
-        push = -self.side[:, None] * self.weight[None]  # which way lowers the health
-        room = np.where(push > 0, 1 - flat, flat)
         return self.clean - np.array(
-            [largest_drop(norm, radius, np.abs(self.weight), free) for free in room], dtype=np.float64
+            [largest_drop(norm, radius, np.abs(self.weight), free) for free in self.room(flat)], dtype=np.float64
         )
 
+    def room(self, flat: Floats) -> Floats:
+        """Distance ``(N, P)`` of each pixel to the end of the range that lowers the health."""
+        lowers = -self.side[:, None] * self.weight[None]
+        found: Floats = np.where(lowers > 0, 1 - flat, flat)
+        return found
 
-def plant(shape: tuple[int, ...], cases: int, *, seed: int = 0) -> Planted:
-    """Plant a model of random weights in random images, with a bias that puts the cases on both sides."""
+    def query(self) -> CountingQuery:
+        """The model, asked about images of the batch's space."""
+        query = CountingQuery(self.classifier)
+        return query.through(stored_view(self.batch, self.classifier)) if self.batch.space is Space.STORED else query
+
+
+def plant(
+    shape: tuple[int, ...], cases: int, *, seed: int = 0, space: Space = Space.DISPLAY, inside: bool = False
+) -> Planted:
+    """Plant a model of random weights in random images, with a bias that puts the cases on both sides.
+
+    Args:
+        shape: Of the images.
+        cases: N.
+        seed: Of the draws.
+        space: Display, or stored: the model is shown the images at twice the size in the plane.
+        inside: Keep the images to the middle half of the range, so that no radius in use reaches the box.
+    """
     source = generator("cpu", "attack sentinel", seed, *shape)
     levels = 2**BITS - 1
-    images = torch.randint(0, levels + 1, (cases, 1, *shape), generator=source).float() / levels
-    weight = torch.randn(images[0].numel(), generator=source)
-    raw = images.flatten(1).double() @ weight.double()
+    size = shape if space is Space.DISPLAY else (*shape[:-2], *(MAGNIFIED * side for side in shape[-2:]))
+    low, high = (levels // 4 + 1, 3 * levels // 4) if inside else (0, levels)
+    images = torch.randint(low, high + 1, (cases, 1, *shape), generator=source).float() / levels
+    weight = torch.randn(int(np.prod(size)), generator=source)
+    own = weight.double() if space is Space.DISPLAY else _stored_weight(weight, shape, size)
+    raw = images.flatten(1).double() @ own
     ordered = raw.sort().values
     bias = float(-(ordered[cases // 2 - 1] + ordered[cases // 2]) / 2)
     module = _Linear(weight, bias)
     head = HeadSpec(kind=Head.SINGLE_LOGIT, outputs=Outputs.LOGITS, findings=("planted",), thresholds=(0.5,))
-    classifier = Classifier(module=module.eval(), input=InputSpec(size=shape), head=head)
-    with torch.no_grad():
-        margins = classifier.margins(images)
+    classifier = Classifier(module=module.eval(), input=InputSpec(size=size), head=head)
     names = tuple(f"planted-{row}" for row in range(cases))
     exact = (raw + bias).numpy()
     batch = Batch(
         images=images,
-        labels=(margins >= 0).float(),
+        labels=(torch.from_numpy(exact)[:, None] >= 0).float(),
         case_ids=names,
         patient_ids=names,
         seeds=tuple(derive_seed("attack sentinel", name) for name in names),
-        space=Space.DISPLAY,
+        space=space,
+        on_grid=(True,) * cases,
         spacing_mm=torch.ones(cases, len(shape)),
         anatomy=torch.ones_like(images, dtype=torch.bool),
-        limits=(-1000.0, 400.0),
-        limits_unit=Unit.HU,
+        limits=(-1000.0, 400.0) if space is Space.DISPLAY else (0.0, 1.0),
+        limits_unit=Unit.HU if space is Space.DISPLAY else None,
         stored_bits=BITS,
-        clean_margins=margins,
     )
-    return Planted(classifier=classifier, batch=batch, weight=weight.double().numpy(), clean=np.abs(exact))
+    planted = Planted(classifier=classifier, batch=batch, weight=own.numpy(), clean=np.abs(exact))
+    return replace(planted, batch=replace(batch, clean_margins=planted.query().margins(images)))
+
+
+def _stored_weight(weight: Tensor, shape: tuple[int, ...], size: tuple[int, ...]) -> Tensor:
+    """Weight of every stored pixel: what the model is shown of that pixel alone, seen one at a time."""
+    units = torch.eye(int(np.prod(shape))).reshape(-1, 1, *shape)
+    shown = InputSpec(size=size).display(units)
+    return shown.flatten(1).double() @ weight.double()
 
 
 class _Linear(nn.Module):
@@ -164,9 +209,11 @@ def _l2_drop(length: float, slope: Floats, room: Floats) -> float:
 
 
 def norm_of(attack: Attack) -> str:
-    """Which ball the attack keeps to; "" for none whose worst plane is known."""
+    """Which ball the attack keeps to, or ``window`` or ``band``; "" for none whose worst plane is known."""
     kinds = {LinfBall: "linf", L2Ball: "l2", L1Ball: "l1", L0Ball: "l0"}
     threat: type[Threat] = attack.threat
+    if attack.id in OWN_ANSWERS:
+        return OWN_ANSWERS[attack.id]
     return next((name for kind, name in kinds.items() if issubclass(threat, kind)), "")
 
 
@@ -185,7 +232,7 @@ def solve(attack: Attack, *, plane: tuple[int, int] = PLANE) -> str:
     """
     for shape, cases in ((plane, CASES), (VOLUME, VOLUMES)):
         try:
-            wrong = _try(attack, plant(shape, cases))
+            wrong = _try(attack, plant(shape, cases, space=attack.works_in, inside=norm_of(attack) == "band"))
         except RobustbenchRadError as error:
             if len(shape) == 2:
                 return f"refused a planted linear model of {_shape(shape)}: {error.message}"
@@ -202,34 +249,81 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 
 def _try(attack: Attack, planted: Planted) -> str:
-    norm = norm_of(attack)
-    size = _half_way(norm, planted)
-    level = attack.levels[-1] if norm == "" else _level(attack, size)
+    kind = norm_of(attack)
+    exact = _answer(attack, kind, planted)
+    if kind == "band" and not (exact(1.0) < planted.clean).any():
+        return ""  # so small an image has no such frequency
+    size = _half_way(kind, exact)
+    level = attack.levels[-1] if kind == "" else _level(attack, size)
     asked = shortened(attack, level)
+    drawn = attack.id == NOISE
+    if drawn:
+        asked = replace(asked, full_search=(level.name,))
     batch = planted.batch
-    if norm in (
-        "l2",
-        "l1",
-    ):  # their answers are exact up to the rounding of the file; 65535 = 255 x 257 holds the same images
+    if kind in ("l2", "l1", "band"):
+        # exact up to the rounding of the file; 65535 = 255 x 257 holds the same images
         batch = replace(batch, stored_bits=16)
     if level.unit != "HU":
         batch = replace(batch, limits=(0.0, 1.0), limits_unit=None)
-    query = CountingQuery(planted.classifier)
+    seen = replace(planted, batch=batch)
     state = asked.fit(planted.classifier, iter([batch])) if asked.needs_fit else None
-    variant = next(iter(asked.apply(batch, query, state).variants))
+    variant = next(iter(asked.apply(batch, seen.query(), state).variants))
     assert variant.margins is not None
     reached = variant.margins[:, 0].double().numpy() * planted.side
     applicable = np.ones(len(reached), bool) if variant.applicable is None else variant.applicable.cpu().numpy()
+    reached = np.where(applicable, reached, np.nan)
     few = len(planted.batch) < CASES and attack.flips_linear < 1  # a share of a handful of volumes would be chance
-    share = 0.0 if few else attack.flips_linear
-    return verdict(planted, norm, size, np.where(applicable, reached, np.nan), share)
+    wrong = verdict(planted, kind, exact(size), reached, 0.0 if few else attack.flips_linear)
+    return wrong or (_unlikely(asked, planted, size, reached) if drawn else "")
 
 
-def _half_way(norm: str, planted: Planted) -> float:
+def _answer(attack: Attack, kind: str, planted: Planted) -> Callable[[float], Floats]:
+    """Exact lowest health ``(N,)`` by the size of the level."""
+    shape = tuple(planted.batch.images.shape[2:])
+    if kind == "window":
+        gains = (np.abs(planted.weight) * planted.room(planted.batch.images.double().flatten(1).numpy())).reshape(
+            -1, *shape
+        )
+
+        def beneath(percent: float) -> Floats:
+            sides = [int(side) for side in window_sides(percent / 100, torch.tensor([shape]))[0]]
+            falls = np.array([largest_window(gain, sides) for gain in gains], dtype=np.float64)
+            return np.asarray(planted.clean - falls, dtype=np.float64)
+
+        return beneath
+    if kind == "band":
+        weight = planted.weight.reshape(shape)
+        peak = max(band_peak(weight, in_band(shape, *band)) for band in attack.planted_bands)  # type: ignore[attr-defined]
+        return lambda radius: planted.clean - radius * peak
+    return lambda radius: planted.worst(kind, radius)
+
+
+def _unlikely(attack: Attack, planted: Planted, radius: float, reached: Floats) -> str:
+    """Whether chance would find such healths ``(N,)``; "" when it would.
+
+    The probability that chance finds a worse one is uniform in [0, 1] for each case, so its mean is near one half.
+    """
+    chances = chance_beneath(
+        planted.batch.images.double().flatten(1).numpy(),
+        planted.side[:, None] * planted.weight[None],
+        reached - planted.clean,
+        radius,
+        kinds=[str(kind) for kind in attack.kinds],  # type: ignore[attr-defined]
+        draws=attack.draws,  # type: ignore[attr-defined]
+        levels=2**BITS - 1,
+    )
+    slack = CHANCE / math.sqrt(12 * len(chances)) + CLT
+    if abs(float(chances.mean()) - 0.5) <= slack:
+        return ""
+    found = f"with probability {chances.mean():.2f}, expected 0.5 give or take {slack:.2f}"
+    return f"chance finds a worse image than it did {found}"
+
+
+def _half_way(kind: str, exact: Callable[[float], Floats]) -> float:
     """The size at which nearest to half of the calls can be flipped."""
-    if norm not in SIZES:
+    if kind not in SIZES:
         return 0.0
-    return min(SIZES[norm], key=lambda size: abs(float((planted.worst(norm, size) < 0).mean()) - 0.5))
+    return min(SIZES[kind], key=lambda size: abs(float((exact(size) < 0).mean()) - 0.5))
 
 
 def _level(attack: Attack, size: float) -> Level:
@@ -239,7 +333,7 @@ def _level(attack: Attack, size: float) -> Level:
 
 
 def shortened(attack: Attack, level: Level) -> Attack:
-    """The same attack at one level, in the whole display plane, with its search capped."""
+    """The same attack at one level, in the whole image of its space, with its search capped."""
     names = {f.name for f in fields(attack)}
     given = {name: getattr(attack, name) for name in CAPS if name in names}
     capped: dict[str, Any] = {
@@ -247,12 +341,11 @@ def shortened(attack: Attack, level: Level) -> Attack:
         for name, value in given.items()
         if isinstance(value, int) and not isinstance(value, bool)
     }
-    return replace(attack, levels=(level,), full_search=(), mask=MaskPolicy.IMAGE, attack_space="display", **capped)
+    return replace(attack, levels=(level,), full_search=(), mask=MaskPolicy.IMAGE, **capped)
 
 
-def verdict(planted: Planted, norm: str, size: float, reached: Floats, flips_linear: float) -> str:
+def verdict(planted: Planted, norm: str, exact: Floats, reached: Floats, flips_linear: float) -> str:
     """Compare the healths ``(N,)`` that an attack reached (NaN: not attacked) with the exact answer; "" when they agree."""
-    exact = planted.worst(norm, size)
     scale = float(np.abs(planted.weight).sum())
     slack = TIE * scale
     known = ~np.isnan(reached)
@@ -266,7 +359,8 @@ def verdict(planted: Planted, norm: str, size: float, reached: Floats, flips_lin
         return f"{int(better.sum())} of {known.sum()} cases came back better than the original"
     can, flipped = known & (exact < -slack), known & (reached < slack)
     missed = int((can & ~flipped).sum())
-    if norm and missed > (1 - flips_linear) * can.sum():
+    chance = 1 if flips_linear < 1 else 0  # of a random search on a few dozen calls
+    if norm and missed > (1 - flips_linear) * can.sum() + chance:
         return (
             f"{int(can.sum())} calls can be flipped, it flipped {int((can & flipped).sum())}; expected "
             f"{'all' if flips_linear == 1 else f'at least {flips_linear:.0%}'}"

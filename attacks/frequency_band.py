@@ -62,7 +62,7 @@ class FrequencyBand(LinfAttack):
     64.0
     """
 
-    flips_linear: ClassVar[float] = 0.0
+    flips_linear: ClassVar[float] = 0.75  # of what a linear programme flips; clipping and filtering in turn is near it
     notes: ClassVar[tuple[str, ...]] = (SHARE,)
 
     levels: tuple[Level, ...] = ladder("2/255", "4/255", "8/255")
@@ -95,6 +95,14 @@ class FrequencyBand(LinfAttack):
     def winner(self) -> str:
         """``winner of`` the bands' names, in the order of the numbers measured (0 is the first)."""
         return "winner of " + ", ".join(self._name(band) for band in self.bands)
+
+    @property
+    def planted_bands(self) -> tuple[tuple[float, float], ...]:
+        """Limits of the bands in shares of Nyquist where a pixel has 1 mm, for the positive control."""
+        scale = 2.0 if self.band_unit == CYCLES_PER_MM else 1.0
+        return tuple(
+            BANDS[band] if isinstance(band, str) else (scale * band[0], scale * band[1]) for band in self.bands
+        )
 
     def _name(self, band: Band) -> str:
         if isinstance(band, str):

@@ -79,6 +79,7 @@ class Patch(Attack):
     """
 
     threat: ClassVar[type[Threat]] = Anything
+    flips_linear: ClassVar[float] = 1.0
     notes: ClassVar[tuple[str, ...]] = ("patch_slice_px", "patch_row_px", "patch_column_px", "patch_share")
     controls: ClassVar[tuple[str, ...]] = ("control_margin", "control_flip", "marker_margin", "marker_flip")
 

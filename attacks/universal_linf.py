@@ -66,6 +66,7 @@ class UniversalLinf(LinfAttack):
     (7.0, 6100.0)
     """
 
+    flips_linear: ClassVar[float] = 1.0
     controls: ClassVar[tuple[str, ...]] = ("control_margin", "control_flip", "learned_from")
 
     epochs: int = 10
