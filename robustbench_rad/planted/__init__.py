@@ -1,0 +1,1 @@
+"""The auditor audited: models with planted defects, and how often the shortcut audits find them."""
