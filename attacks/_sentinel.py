@@ -4,12 +4,12 @@ On a linear score ``f = w . x + b`` in the box the worst health inside a ball is
 weight as far as the norm and the box allow. The answers here are computed in float64 by other means than the searches use
 (bisection of the dual for L2, a knapsack for L1), so that a fault shared by both does not hide itself.
 
-What an attack must show on the planted cases:
-
 It is solved in the space that the attack works in: in stored space the planted images are smaller than the model's input, and
 resizing lies in the graph. The answer is exact for the balls, for patches (the window of largest sum), for universal patterns
 (that of the ball: one pattern is the worst of all cases) and for frequency bands (a linear programme). Of noise the law
 of what it finds is known. Of poses, warps, contrast and markers only the bounds are known.
+
+What an attack must show on the planted cases:
 
 - never beyond the exact worst health, which would mean that it left its threat; never better than the original;
 - the calls it flips, of those that can be flipped: all of them where :attr:`Attack.flips_linear` is 1 (a search that follows
@@ -20,33 +20,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from robustbench_rad.attacks._mask import MaskPolicy
-from robustbench_rad.attacks._sentinel_answers import band_peak, chance_beneath, in_band, largest_window
+from robustbench_rad.attacks._sentinel_answers import Floats, band_peak, chance_beneath, in_band, largest_window
+from robustbench_rad.attacks._sentinel_plant import BITS, Planted, plant
 from robustbench_rad.attacks._threat import L0Ball, L1Ball, L2Ball, LinfBall, Threat
 from robustbench_rad.attacks._windows import window_sides
-from robustbench_rad.classifier import Classifier, Head, HeadSpec, InputSpec, Outputs
-from robustbench_rad.conditions import Batch, Level, Space, Unit
+from robustbench_rad.conditions import Level
 from robustbench_rad.errors import RobustbenchRadError
-from robustbench_rad.query import CountingQuery
-from robustbench_rad.seeds import derive_seed, generator
-from robustbench_rad.stored import stored_view
 
 if TYPE_CHECKING:
     from robustbench_rad.attacks._attack import Attack
 
-Floats = NDArray[np.float64]
-
 CASES, VOLUMES = 32, 8
 PLANE, VOLUME = (6, 7), (3, 4, 5)  # not square: an attack that mixes up its axes is found out
-BITS = 8
 CAPS = {"steps": 20, "random_starts": 1, "queries": 200, "evaluations": 200, "draws": 16, "iterations": 20}
 """Largest values of options that only make a search longer; the planted model needs no more."""
 SIZES: dict[str, list[float]] = {
@@ -58,154 +50,10 @@ SIZES: dict[str, list[float]] = {
     "band": [level / 255 for level in (1, 2, 4, 8, 16, 24, 32, 48)],
 }
 OWN_ANSWERS = {"attack.patch": "window", "attack.frequency-band": "band"}
-MAGNIFIED = 2  # in the plane: pixels of the model's input per stored pixel and axis
 NOISE = "attack.noise"
 CHANCE = 4.0  # standard deviations that what noise finds may be off
 CLT = 0.05  # in probability: what the normal law of a sum of few pixels may be off
 TIE = 1e-4  # relative to the weights: closer to the boundary, float32 sums decide
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Planted:
-    """A linear model with cases whose calls are right.
-
-    Attributes:
-        classifier: The model: one logit.
-        batch: N cases on the grid of 8 bits, in display or in stored space.
-        weight: ``(P,)`` of the pixels of the batch.
-        clean: ``(N,)`` health of the originals.
-    """
-
-    classifier: Classifier
-    batch: Batch
-    weight: Floats
-    clean: Floats
-
-    @property
-    def side(self) -> Floats:
-        """``(N,)``: +1 where the finding is present, -1 where it is not."""
-        return self.batch.labels[:, 0].double().numpy() * 2 - 1
-
-    def worst(self, norm: str, radius: float) -> Floats:
-        """Exact lowest health ``(N,)`` inside a ball of ``radius`` and the box; any other norm: anywhere in the box."""
-        flat = self.batch.images.double().flatten(1).numpy()
-        return self.clean - np.array(
-            [largest_drop(norm, radius, np.abs(self.weight), free) for free in self.room(flat)], dtype=np.float64
-        )
-
-    def room(self, flat: Floats) -> Floats:
-        """Distance ``(N, P)`` of each pixel to the end of the range that lowers the health."""
-        lowers = -self.side[:, None] * self.weight[None]
-        found: Floats = np.where(lowers > 0, 1 - flat, flat)
-        return found
-
-    def query(self) -> CountingQuery:
-        """The model, asked about images of the batch's space."""
-        query = CountingQuery(self.classifier)
-        return query.through(stored_view(self.batch, self.classifier)) if self.batch.space is Space.STORED else query
-
-
-def plant(
-    shape: tuple[int, ...], cases: int, *, seed: int = 0, space: Space = Space.DISPLAY, inside: bool = False
-) -> Planted:
-    """Plant a model of random weights in random images, with a bias that puts the cases on both sides.
-
-    Args:
-        shape: Of the images.
-        cases: N.
-        seed: Of the draws.
-        space: Display, or stored: the model is shown the images at twice the size in the plane.
-        inside: Keep the images to the middle half of the range, so that no radius in use reaches the box.
-    """
-    source = generator("cpu", "attack sentinel", seed, *shape)
-    levels = 2**BITS - 1
-    size = shape if space is Space.DISPLAY else (*shape[:-2], *(MAGNIFIED * side for side in shape[-2:]))
-    low, high = (levels // 4 + 1, 3 * levels // 4) if inside else (0, levels)
-    images = torch.randint(low, high + 1, (cases, 1, *shape), generator=source).float() / levels
-    weight = torch.randn(int(np.prod(size)), generator=source)
-    own = weight.double() if space is Space.DISPLAY else _stored_weight(weight, shape, size)
-    raw = images.flatten(1).double() @ own
-    ordered = raw.sort().values
-    bias = float(-(ordered[cases // 2 - 1] + ordered[cases // 2]) / 2)
-    module = _Linear(weight, bias)
-    head = HeadSpec(kind=Head.SINGLE_LOGIT, outputs=Outputs.LOGITS, findings=("planted",), thresholds=(0.5,))
-    classifier = Classifier(module=module.eval(), input=InputSpec(size=size), head=head)
-    names = tuple(f"planted-{row}" for row in range(cases))
-    exact = (raw + bias).numpy()
-    batch = Batch(
-        images=images,
-        labels=(torch.from_numpy(exact)[:, None] >= 0).float(),
-        case_ids=names,
-        patient_ids=names,
-        seeds=tuple(derive_seed("attack sentinel", name) for name in names),
-        space=space,
-        on_grid=(True,) * cases,
-        spacing_mm=torch.ones(cases, len(shape)),
-        anatomy=torch.ones_like(images, dtype=torch.bool),
-        limits=(-1000.0, 400.0) if space is Space.DISPLAY else (0.0, 1.0),
-        limits_unit=Unit.HU if space is Space.DISPLAY else None,
-        stored_bits=BITS,
-    )
-    planted = Planted(classifier=classifier, batch=batch, weight=own.numpy(), clean=np.abs(exact))
-    return replace(planted, batch=replace(batch, clean_margins=planted.query().margins(images)))
-
-
-def _stored_weight(weight: Tensor, shape: tuple[int, ...], size: tuple[int, ...]) -> Tensor:
-    """Weight of every stored pixel: what the model is shown of that pixel alone, seen one at a time."""
-    units = torch.eye(int(np.prod(shape))).reshape(-1, 1, *shape)
-    shown = InputSpec(size=size).display(units)
-    return shown.flatten(1).double() @ weight.double()
-
-
-class _Linear(nn.Module):
-    def __init__(self, weight: Tensor, bias: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(weight)
-        self.bias = bias
-
-    def forward(self, images: Tensor) -> Tensor:
-        return (images.flatten(1) @ self.weight + self.bias)[:, None]
-
-
-def largest_drop(norm: str, radius: float, slope: Floats, room: Floats) -> float:
-    """How far a linear health can fall inside a ball and the box.
-
-    Args:
-        norm: ``linf``, ``l2`` (RMS), ``l1`` (mean), ``l0`` (pixels); anything else: the whole box.
-        radius: In the unit of the norm.
-        slope: ``(P,)`` absolute weights.
-        room: ``(P,)`` distance to the edge of the box.
-
-    >>> slope, room = np.array([3.0, 1.0]), np.array([1.0, 1.0])
-    >>> [largest_drop(norm, 0.5, slope, room) for norm in ("linf", "l2", "l1", "l0", "")]
-    [2.0, 2.23606797749979, 3.0, 0.0, 4.0]
-    """
-    match norm:
-        case "linf":
-            return float((slope * np.minimum(room, radius)).sum())
-        case "l2":
-            return _l2_drop(radius * np.sqrt(len(slope)), slope, room)
-        case "l1":
-            order = np.argsort(-slope)
-            before = np.concatenate([[0.0], np.cumsum(room[order])[:-1]])
-            taken = np.clip(radius * len(slope) - before, 0.0, room[order])
-            return float((slope[order] * taken).sum())
-        case "l0":
-            return float(np.sort(slope * room)[::-1][: int(radius)].sum())
-        case _:
-            return float((slope * room).sum())
-
-
-def _l2_drop(length: float, slope: Floats, room: Floats) -> float:
-    """Change ``min(t slope, room)`` of the length that is allowed, by bisection of the multiplier ``t``."""
-    if np.linalg.norm(room) <= length:
-        return float((slope * room).sum())
-    low, high = 0.0, float(np.max(room / np.maximum(slope, 1e-12)))
-    for _ in range(100):
-        middle = (low + high) / 2
-        too_long = np.linalg.norm(np.minimum(middle * slope, room)) > length
-        low, high = (low, middle) if too_long else (middle, high)
-    return float((slope * np.minimum(low * slope, room)).sum())
 
 
 def norm_of(attack: Attack) -> str:

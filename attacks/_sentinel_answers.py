@@ -1,4 +1,4 @@
-"""Exact answers on a planted linear model that are not those of a ball: windows, frequency bands, and what chance finds.
+"""Exact answers on a planted linear model: balls in the box, windows, frequency bands, and what chance finds.
 
 Computed in float64 with NumPy and SciPy, by other means than the searches use.
 """
@@ -15,6 +15,47 @@ from scipy.stats import norm
 Floats = NDArray[np.float64]
 
 NODES = 401  # of a quadrature over the quantiles of one pixel's noise
+
+
+def largest_drop(norm: str, radius: float, slope: Floats, room: Floats) -> float:
+    """How far a linear health can fall inside a ball and the box.
+
+    Args:
+        norm: ``linf``, ``l2`` (RMS), ``l1`` (mean), ``l0`` (pixels); anything else: the whole box.
+        radius: In the unit of the norm.
+        slope: ``(P,)`` absolute weights.
+        room: ``(P,)`` distance to the edge of the box.
+
+    >>> slope, room = np.array([3.0, 1.0]), np.array([1.0, 1.0])
+    >>> [largest_drop(norm, 0.5, slope, room) for norm in ("linf", "l2", "l1", "l0", "")]
+    [2.0, 2.23606797749979, 3.0, 0.0, 4.0]
+    """
+    match norm:
+        case "linf":
+            return float((slope * np.minimum(room, radius)).sum())
+        case "l2":
+            return _l2_drop(radius * np.sqrt(len(slope)), slope, room)
+        case "l1":
+            order = np.argsort(-slope)
+            before = np.concatenate([[0.0], np.cumsum(room[order])[:-1]])
+            taken = np.clip(radius * len(slope) - before, 0.0, room[order])
+            return float((slope[order] * taken).sum())
+        case "l0":
+            return float(np.sort(slope * room)[::-1][: int(radius)].sum())
+        case _:
+            return float((slope * room).sum())
+
+
+def _l2_drop(length: float, slope: Floats, room: Floats) -> float:
+    """Change ``min(t slope, room)`` of the length that is allowed, by bisection of the multiplier ``t``."""
+    if np.linalg.norm(room) <= length:
+        return float((slope * room).sum())
+    low, high = 0.0, float(np.max(room / np.maximum(slope, 1e-12)))
+    for _ in range(100):
+        middle = (low + high) / 2
+        too_long = np.linalg.norm(np.minimum(middle * slope, room)) > length
+        low, high = (low, middle) if too_long else (middle, high)
+    return float((slope * np.minimum(low * slope, room)).sum())
 
 
 def largest_window(gain: Floats, sides: Sequence[int]) -> float:

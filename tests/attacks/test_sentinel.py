@@ -12,7 +12,7 @@ from scipy.optimize import linprog, minimize
 from robustbench_rad.attacks import _sentinel
 from robustbench_rad.attacks._attack import Attack
 from robustbench_rad.attacks._linf import LinfAttack
-from robustbench_rad.attacks._sentinel_answers import band_peak, chance_beneath, in_band, largest_window
+from robustbench_rad.attacks._sentinel_answers import band_peak, chance_beneath, in_band, largest_drop, largest_window
 from robustbench_rad.attacks.apgd_l2 import ApgdL2
 from robustbench_rad.attacks.apgd_linf import ApgdLinf
 from robustbench_rad.attacks.fgsm import Fgsm
@@ -89,12 +89,12 @@ def test_the_exact_answers_are_those_of_a_linear_programme_a_brute_search_and_a_
     slope, room = draws(seed)
     for radius in (0.02, 0.1, 0.4, 2.0):
         best = linprog(-slope, bounds=[(0, min(r, radius)) for r in room])
-        assert _sentinel.largest_drop("linf", radius, slope, room) == pytest.approx(-best.fun)
+        assert largest_drop("linf", radius, slope, room) == pytest.approx(-best.fun)
         best = linprog(-slope, A_ub=[np.ones(7)], b_ub=[7 * radius], bounds=[(0, r) for r in room])
-        assert _sentinel.largest_drop("l1", radius, slope, room) == pytest.approx(-best.fun)
+        assert largest_drop("l1", radius, slope, room) == pytest.approx(-best.fun)
     for count in (1, 2, 5):
         best = max(sum(slope[list(chosen)] * room[list(chosen)]) for chosen in combinations(range(7), count))
-        assert _sentinel.largest_drop("l0", count, slope, room) == pytest.approx(best)
+        assert largest_drop("l0", count, slope, room) == pytest.approx(best)
 
 
 @pytest.mark.parametrize("radius", [0.01, 0.1, 0.3, 0.6])
@@ -103,7 +103,7 @@ def test_the_l2_answer_is_that_of_a_general_solver(radius):
     ball = {"type": "ineq", "fun": lambda d: 7 * radius**2 - d @ d}
     best = minimize(lambda d: -slope @ d, np.minimum(room, radius) / 2, bounds=[(0, r) for r in room], constraints=ball)
     assert best.success
-    assert _sentinel.largest_drop("l2", radius, slope, room) == pytest.approx(-best.fun, rel=1e-4)
+    assert largest_drop("l2", radius, slope, room) == pytest.approx(-best.fun, rel=1e-4)
 
 
 @pytest.mark.parametrize(("shape", "sides"), [((5, 6), (2, 3)), ((3, 4, 5), (2, 1, 3))])
