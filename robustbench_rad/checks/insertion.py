@@ -3,9 +3,9 @@
 Paired per case: Δ_object and Δ_placebo are the margins with the object and with its placebo, minus the margin of the unaltered
 image. Two harms at every place, both signs alike:
 
-- *effect*: ``min(|mean(Δ_object - Δ_placebo)|, |mean(Δ_object)|) / SD(s)``, s the margins of the unaltered images. The object
-  must do something that its placebo does not, and do it by itself: where only the placebo moves the score, nothing is held
-  against the model.
+- *effect*: how far ``mean(Δ_object) / SD(s)`` lies outside of everything between 0 and ``mean(Δ_placebo) / SD(s)``, s being the
+  margins of the unaltered images. What the placebo does at its strength, or a weaker one would, is no effect of the object; and
+  where only the placebo moves the score, nothing is held against the model.
 - *flip*: share of calls at the locked threshold that the object turns over, minus the share that the placebo does.
 
 Which sign, and what object and placebo do each, stands in the table.
@@ -31,7 +31,7 @@ from robustbench_rad.result import Interval, Table
 from robustbench_rad.statistics.clusters import count_patients
 from robustbench_rad.statistics.estimate import Estimate
 from robustbench_rad.statistics.multiplicity import holm
-from robustbench_rad.statistics.paired_effect import flip_difference, sign_flip_p, standardised_effect
+from robustbench_rad.statistics.paired_effect import beyond_placebo, flip_difference, sign_flip_p, standardised_effect
 
 PLACEBO = ", placebo"
 EFFECT, FLIPS = "effect beyond placebo", "flips beyond placebo"
@@ -122,15 +122,9 @@ def _compared(context: JudgeContext, condition: str, place: str, finding: str) -
 
 
 def _effect(context: JudgeContext, condition: str, place: str, finding: str, confidence: float) -> Estimate:
-    """The smaller of what the object does beyond its placebo and what it does at all."""
     found = _with_signal(context, condition, place, finding)
-    beyond, alone = (partial(_standardised, context, found.clean, d) for d in (found.real - found.placebo, found.real))
-    pair = [make(confidence).folded(centre=0.0) for make in (beyond, alone)]
-    smaller = min(pair, key=lambda estimate: estimate.value)
-    # Either of two upper limits may let a model pass, so each is made at half the error.
-    strict = 1.0 - (1.0 - confidence) / 2.0
-    upper = min(make(strict).folded(centre=0.0).upper for make in (beyond, alone))
-    return replace(smaller, lower=min(estimate.lower for estimate in pair), upper=max(upper, smaller.value))
+    alone, beyond = (partial(_standardised, context, found.clean, d) for d in (found.real, found.real - found.placebo))
+    return beyond_placebo(alone, beyond, confidence=confidence)
 
 
 def _standardised(context: JudgeContext, clean: Floats, change: Floats, confidence: float) -> Estimate:

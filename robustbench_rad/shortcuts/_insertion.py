@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PLACEBO = ", placebo"
+_FADED = 0.4  # of the shorter side; reaches far in, so that little of the shade lies where the frame or the shutter is
 UNCHANGED = "the image is like this already"
 
 
@@ -244,28 +245,15 @@ def _centre(change: Tensor, axis: int) -> Tensor:
     return (along * places).sum(1)
 
 
-def mosaic(shape: Sequence[int], tile_px: int, rings: int, area_px: float, source: torch.Generator) -> Tensor:
-    """Opaque tiles strewn at random over the outermost rings of tiles, ``(1, H, W)`` of 0 and 1.
+def vignette(shape: Sequence[int]) -> Tensor:
+    """Shade ``(1, H, W)`` that fades linearly from 1 at the border to 0 at 0.4 of the shorter side: no edge, no frame.
 
-    Args:
-        shape: H and W.
-        tile_px: Side of a tile, nearly.
-        rings: How many rings of tiles from the border inwards.
-        area_px: How many pixels are to be covered, to within a tile.
-        source: Of the places.
+    >>> vignette((5, 5))[0, 2].round(decimals=2).tolist()
+    [0.75, 0.25, 0.0, 0.25, 0.75]
     """
-    height, width = shape
-    grid = [max(round(side / tile_px), 1) for side in shape]
-    rows, columns = (torch.arange(count) for count in grid)
-    depth = torch.minimum(
-        torch.minimum(rows, grid[0] - 1 - rows)[:, None], torch.minimum(columns, grid[1] - 1 - columns)[None]
-    )
-    free = (depth < rings).flatten()
-    count = min(round(area_px * grid[0] * grid[1] / (height * width) + 0.5), int(free.sum()))
-    key = torch.rand(free.shape, generator=source).masked_fill(~free, 2.0)
-    tiles = torch.zeros(free.shape)
-    tiles[key.argsort()[:count]] = 1.0
-    return torch.nn.functional.interpolate(tiles.reshape(1, 1, *grid), [height, width], mode="nearest-exact")[0]
+    rows, columns = (torch.minimum(torch.arange(side) + 0.5, side - torch.arange(side) - 0.5) for side in shape)
+    depth = torch.minimum(rows[:, None], columns[None]) / min(shape)
+    return (1.0 - depth / _FADED).clamp_min(0.0)[None]
 
 
 def scattered(picture: Tensor, tile_px: int, source: torch.Generator) -> Tensor:

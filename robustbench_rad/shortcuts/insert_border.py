@@ -9,7 +9,7 @@ import torch
 
 from robustbench_rad.conditions import Level
 from robustbench_rad.registry import register
-from robustbench_rad.shortcuts._insertion import Drawn, Insertion, mosaic, paired_levels
+from robustbench_rad.shortcuts._insertion import Drawn, Insertion, paired_levels, vignette
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,11 +30,11 @@ GREY = {"black frame": 0.0, "white frame": 1.0}
 )
 @dataclass(frozen=True, kw_only=True)
 class InsertBorder(Insertion):
-    """Lay a black or white frame over the border; the placebo is as much black or white in tiles that make no frame.
+    """Lay a black or white frame over the border; the placebo is a shade that fades inwards, without an edge.
 
-    The placebo's tiles, as wide as the frame, are strewn over twice its width: as many pixels of the same grey, no straight
-    edge, and half of them further in. So a model that reads the mean of the border answers the placebo half as much, and its
-    effect is found at half its size. In a volume every slice has the frame.
+    The shade is black or white as the frame, and as strong in all, but spread over the outer 40 % of the image. At the border
+    itself it is about half as strong as a frame of 3 %, so a model that reads nothing but the mean grey of the border has its
+    effect found at half its size. In a volume every slice has the frame.
 
     Attributes:
         levels: ``black frame``, ``white frame``.
@@ -59,13 +59,12 @@ class InsertBorder(Insertion):
             raise ValueError(f"width_share: expected a share in (0, 0.2], got {self.width_share}")
 
     def drawn(self, batch: Batch, name: str) -> Drawn:
-        """The frame, and its tiles."""
-        del name  # the black and the white one have the same tiles
+        """The frame, and the shade."""
+        del name  # the black and the white one have the same shape
         shape = batch.images.shape[-2:]
-        width = max(round(self.width_share * min(shape)), 1)
-        frame = framed(shape, width)
-        tiles = [mosaic(shape, width, 2, float(frame.sum()), source) for source in self.generators(batch, "tiles")]
-        return Drawn(real=frame.expand(len(batch), 1, -1, -1), placebos=(torch.stack(tiles),))
+        frame = framed(shape, max(round(self.width_share * min(shape)), 1))
+        shape_of_all = (len(batch), 1, *shape)
+        return Drawn(real=frame.expand(shape_of_all), placebos=(vignette(shape).expand(shape_of_all),))
 
     def painted(self, images: Tensor, drawn: Tensor, name: str) -> Tensor:
         """The grey of the frame where it is."""

@@ -11,7 +11,7 @@ import torch
 from robustbench_rad.conditions import Level
 from robustbench_rad.registry import register
 from robustbench_rad.shifts.xr_collimation import open_field
-from robustbench_rad.shortcuts._insertion import Drawn, Insertion, mosaic, paired_levels
+from robustbench_rad.shortcuts._insertion import Drawn, Insertion, paired_levels, vignette
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,11 +33,11 @@ BORDER = {"2 % per side": 0.02, "4 % per side": 0.04, "8 % per side": 0.08, "12 
 )
 @dataclass(frozen=True, kw_only=True)
 class InsertCollimation(Insertion):
-    """Darken the border up to the straight edges of shutters; the placebo is as much darkening in tiles, without an edge.
+    """Darken the border up to the straight edges of shutters; the placebo is a shade that fades inwards, without an edge.
 
-    The field is a rectangle turned by a degree or two. The placebo's tiles are strewn over twice the width of the border: as
-    many dark pixels, no shutter. A model that reads the mean of the border answers the placebo half as much, and its effect
-    is found at half its size.
+    The field is a rectangle turned by a degree or two. The shade is as strong in all as the shutters, but spread over the outer
+    40 % of the image. At the border itself it is half (4 % per side) to three quarters (8 %) as strong, so a model that reads
+    nothing but the mean grey of the border has its effect found at half to a third of its size.
 
     Attributes:
         levels: Border on each side, ``2 % per side``, ``4 % per side``, ``8 % per side``, ``12 % per side``.
@@ -65,28 +65,13 @@ class InsertCollimation(Insertion):
                 raise ValueError(f"{name}: expected 0 to {most:g}, got {getattr(self, name)}")
 
     def drawn(self, batch: Batch, name: str) -> Drawn:
-        """How much of every pixel the shutters cover, and as much in tiles."""
+        """How much of every pixel the shutters cover, and the shade."""
         shape = batch.images.shape[-2:]
         turns = (2.0 * self.draws(batch, 1, "turn")[:, 0] - 1.0) * math.radians(self.largest_turn_deg)
         shutter = 1.0 - open_field(torch.empty(len(batch), 1, *shape), turns, BORDER[name], self.penumbra)
-        tile, rings = _tiles(BORDER[name], min(shape))
-        tiles = [
-            mosaic(shape, tile, rings, area, source)
-            for area, source in zip(shutter.sum((1, 2, 3)).tolist(), self.generators(batch, "tiles"), strict=True)
-        ]
-        return Drawn(real=shutter, placebos=(torch.stack(tiles),))
+        return Drawn(real=shutter, placebos=(vignette(shape).expand(shutter.shape),))
 
     def painted(self, images: Tensor, drawn: Tensor, name: str) -> Tensor:
         """Dark behind the shutters; nothing that is darker already becomes brighter."""
         del name
         return images - drawn * (images - self.shutter_value).clamp_min(0.0)
-
-
-def _tiles(border: float, side_px: int) -> tuple[int, int]:
-    """Side of a tile in pixels, at most 4 % of the side, and how many rings of tiles are twice the border.
-
-    >>> _tiles(0.04, 200), _tiles(0.12, 200)
-    ((8, 2), (8, 6))
-    """
-    tile = max(round(min(border, 0.04) * side_px), 1)
-    return tile, max(round(2.0 * border * side_px / tile), 2)

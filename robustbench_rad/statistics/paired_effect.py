@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -67,6 +69,47 @@ def standardised_effect(
         confidence=confidence,
         method="Student, clustered",
         influence=influence,
+    )
+
+
+def beyond_placebo(
+    alone: Callable[[float], Estimate], difference: Callable[[float], Estimate], *, confidence: float = 0.95
+) -> Estimate:
+    """How far an effect o lies outside of everything between none and that of its placebo p.
+
+    ``max(min(o, o - p), min(-o, p - o), 0)``: |o| beside an inert placebo, o - p beside one that does less of the same, 0 where
+    the placebo does as much or more of the same. On either side both o and o - p must lie beyond a limit: the lower limit is
+    the smaller of theirs (Berger 1982: an intersection needs no correction), the upper limit the smaller of theirs at half the
+    error, since either of them may err.
+
+    Args:
+        alone: Makes the estimate of o at a confidence level.
+        difference: Makes that of o - p.
+        confidence: Two-sided confidence level.
+
+    Reference:
+        Berger 1982, doi:10.1080/00401706.1982.10487790.
+
+    >>> o, d = Estimate(value=0.5, lower=0.4, upper=0.6), Estimate(value=0.3, lower=0.1, upper=0.5)
+    >>> found = beyond_placebo(lambda _: o, lambda _: d)
+    >>> found.value, found.lower, found.upper
+    (0.3, 0.1, 0.5)
+    """
+    pair, strict = (
+        [make(level) for make in (alone, difference)] for level in (confidence, 1.0 - (1.0 - confidence) / 2.0)
+    )
+    sides = []
+    for sign in (1.0, -1.0):
+        usual, wide = ([estimate.affine(scale=sign) for estimate in made] for made in (pair, strict))
+        smaller = min(usual, key=lambda estimate: estimate.value)
+        lower, upper = min(estimate.lower for estimate in usual), min(estimate.upper for estimate in wide)
+        sides.append(replace(smaller, lower=lower, upper=max(upper, smaller.value)))
+    larger = max(sides, key=lambda side: side.value)
+    return replace(
+        larger,
+        value=max(larger.value, 0.0),
+        lower=max(0.0, *(side.lower for side in sides)),
+        upper=max(0.0, *(side.upper for side in sides)),
     )
 
 
