@@ -22,7 +22,8 @@ from robustbench_rad.registry import entry
 from robustbench_rad.result import Domain
 
 NOT_MEASURED = "not measured in this run"
-_NO_OPTION = ("levels", "full_search")  # levels are compared one by one; a longer search only ranks what it found
+# Levels are compared one by one; a longer search only ranks what it found; columns say how scores are looked at.
+_NO_OPTION = ("levels", "full_search", "columns")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -206,8 +206,8 @@ _OWN: dict[str, CheckDefaults] = {
         condition=False,
         informational=True,
     ),
-    # 0.02: the smallest difference that about 400 positives resolve, and what a marker worth 0.16 SD buys where it goes
-    # with the label as 90 to 10.
+    # 0.02: the smallest difference that about 400 positives resolve. A marker worth 0.16 SD buys 0.013 where it goes with the
+    # label as 70 to 30, and 0.027 as 90 to 10.
     "shortcut.within-attribute": CheckDefaults(
         domain=Domain.SHORTCUT,
         judge="robustbench_rad.checks.within_attribute",
@@ -215,6 +215,16 @@ _OWN: dict[str, CheckDefaults] = {
         tolerance=0.02,
         critical_harm=0.10,
         condition=False,
+    ),
+    # δ and Δ as for subgroups. Only a plan can say which strata should be served alike: the strata of a risk factor need not.
+    "shortcut.hidden-strata": CheckDefaults(
+        domain=Domain.SHORTCUT,
+        judge="robustbench_rad.checks.hidden_strata",
+        summary="Sensitivity and AUROC of the worst stratum (tubes, portable, small lesions) against the rest.",
+        tolerance={"auroc": 0.05, "sensitivity": 0.10},
+        critical_harm={"auroc": 0.15, "sensitivity": 0.30},
+        informational=True,
+        judged_if_asked=True,
     ),
     # Without a confirming intervention a score that depends on the scanner is a matter of robustness, not a shortcut.
     "shortcut.scanner-dependence": CheckDefaults(

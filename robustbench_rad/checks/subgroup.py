@@ -12,7 +12,7 @@ them. No tolerance of it is agreed, so it is never judged.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -49,11 +49,13 @@ class Grouping:
         columns: Names of the columns.
         values: Group of each case; "" where any of the columns is missing.
         judged: False when a risk factor is among the columns.
+        shared: Cases that stand in every group and every rest, as negatives do for strata of the positives; empty for none.
     """
 
     columns: tuple[str, ...]
     values: tuple[str, ...]
     judged: bool
+    shared: tuple[bool, ...] = ()
 
     @property
     def name(self) -> str:
@@ -67,15 +69,19 @@ class Grouping:
 
     def mask(self, group: str) -> Mask:
         """Cases of one group."""
-        return np.array([value == group for value in self.values], dtype=np.bool_)
+        return self._with_shared(value == group for value in self.values)
 
     def known(self) -> Mask:
         """Cases that belong to a group."""
-        return np.array([value != "" for value in self.values], dtype=np.bool_)
+        return self._with_shared(value != "" for value in self.values)
 
     def rest(self, group: str) -> Mask:
         """Cases of all other groups; a case without a value belongs to none."""
-        return np.array([value not in ("", group) for value in self.values], dtype=np.bool_)
+        return self._with_shared(value not in ("", group) for value in self.values)
+
+    def _with_shared(self, chosen: Iterable[bool]) -> Mask:
+        mask = np.fromiter(chosen, dtype=np.bool_, count=len(self.values))
+        return mask | np.array(self.shared, dtype=np.bool_) if self.shared else mask
 
 
 def check_options(plan: Plan, options: Mapping[str, Any]) -> None:
@@ -112,7 +118,7 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
         for grouping in groupings
         for finding in context.findings
         for name in METRICS
-        for comparison in _comparisons(context, grouping, finding, name)
+        for comparison in gap_comparisons(context, grouping, finding, name)
     ]
     risky = {grouping.name for grouping in groupings if not grouping.judged}
     small = {grouping.name: grouping for grouping in groupings}
@@ -140,9 +146,9 @@ def _grouping(context: JudgeContext, columns: tuple[str, ...]) -> Grouping:
     )
 
 
-def _comparisons(context: JudgeContext, grouping: Grouping, finding: str, name: str) -> list[Comparison]:
+def gap_comparisons(context: JudgeContext, grouping: Grouping, finding: str, name: str) -> list[Comparison]:
     """Every powered group against the rest; one that says why when there is none."""
-    groups = [group for group in grouping.groups if not _lacking(context, grouping, group, finding, name)]
+    groups = [group for group in grouping.groups if not lacking_cases(context, grouping, group, finding, name)]
     base = Comparison(
         finding=finding,
         quantity=f"{NAMES[name]} gap, worst value against the rest",
@@ -180,16 +186,17 @@ def _refuse(reason: str, _confidence: float) -> Estimate:
 
 def _gap(context: JudgeContext, grouping: Grouping, group: str, finding: str, name: str, confidence: float) -> Estimate:
     """Metric of the rest minus metric of the group."""
-    rest = _metric(context, grouping.rest(group), finding, name, confidence)
-    return difference(rest, _metric(context, grouping.mask(group), finding, name, confidence))
+    rest = group_metric(context, grouping.rest(group), finding, name, confidence)
+    return difference(rest, group_metric(context, grouping.mask(group), finding, name, confidence))
 
 
-def _metric(context: JudgeContext, mask: Mask, finding: str, name: str, confidence: float) -> Estimate:
+def group_metric(context: JudgeContext, mask: Mask, finding: str, name: str, confidence: float) -> Estimate:
+    """A metric over some of the cases; errors as :func:`~robustbench_rad.checks.metrics.metric`."""
     margins: Floats = np.where(mask, context.clean(finding), np.nan)
     return metric(context, name, finding, margins, confidence)
 
 
-def _lacking(context: JudgeContext, grouping: Grouping, group: str, finding: str, name: str) -> str:
+def lacking_cases(context: JudgeContext, grouping: Grouping, group: str, finding: str, name: str) -> str:
     """What a group or its rest has too few of for a metric, in words; "" when it is powered."""
     label = context.label(finding)
     for mask, words in ((grouping.mask(group), ""), (grouping.rest(group), " in the rest")):
@@ -204,7 +211,7 @@ def _told(context: JudgeContext, grouping: Grouping, item: Judged, *, informatio
     """The criterion with the groups it could not look at; only shown where a risk factor is involved."""
     criterion = item.criterion
     name = next(key for key, word in NAMES.items() if criterion.quantity.startswith(word))
-    lacking = {group: _lacking(context, grouping, group, criterion.finding, name) for group in grouping.groups}
+    lacking = {group: lacking_cases(context, grouping, group, criterion.finding, name) for group in grouping.groups}
     small = [f"{group} ({reason})" for group, reason in lacking.items() if reason]
     reason = criterion.reason
     if small and criterion.harm.upper is not None:
@@ -278,7 +285,7 @@ def _table(context: JudgeContext, check: CheckSpec, grouping: Grouping) -> Table
         label = context.label(finding)
         for group in [*grouping.groups, *([""] if sizes[""] else [])]:
             mask = grouping.mask(group)
-            lacking = _lacking(context, grouping, group, finding, "auroc") if group else ""
+            lacking = lacking_cases(context, grouping, group, finding, "auroc") if group else ""
             numbers = [number for name in METRICS for number in _numbers(context, grouping, group, finding, name)]
             counts = [int((mask & (label == side)).sum()) for side in (1.0, 0.0)]
             note = f"not powered: {lacking}" if lacking else ""
@@ -299,5 +306,5 @@ def _numbers(context: JudgeContext, grouping: Grouping, group: str, finding: str
     label = context.label(finding)
     if any((mask & (label == side)).sum() < LEAST for side in SIDES[name]):
         return [None, None, None]  # an interval of so few would be read as a number
-    found = try_interval(partial(_metric, context, mask, finding, name, context.confidence))
+    found = try_interval(partial(group_metric, context, mask, finding, name, context.confidence))
     return [found.estimate, found.lower, found.upper]
