@@ -21,6 +21,7 @@ from torch import Tensor
 
 from robustbench_rad.attacks._climb import Climb
 from robustbench_rad.attacks._mask import MaskPolicy, allowed_pixels
+from robustbench_rad.attacks._path import Path
 from robustbench_rad.attacks._search import Front, Oracle
 from robustbench_rad.attacks._threat import Anything, Threat
 from robustbench_rad.attacks._units import HU, ladder, not_in_hu, size_level, sizes
@@ -169,6 +170,15 @@ class Attack(Condition):
         What it scores does not count as found by the attack.
         """
         raise NotImplementedError
+
+    @property
+    def path(self) -> Path | None:
+        """The steps of the search, where they are the same whatever else is in the batch: levels and starts then share it.
+
+        None where a search has no steps, or its targets go together from the first plane to the last (a single step, a grid,
+        a queue of candidates): its levels are then searched one after the other, each for all targets at once.
+        """
+        return None
 
     def search(self, front: Front, level: Level) -> None:
         """Look for planes of low health, at one level, for all targets of the front."""

@@ -7,7 +7,7 @@ construction.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,11 @@ import torch
 from torch import Tensor
 
 from robustbench_rad.attacks._objective import Targets
+from robustbench_rad.attacks._pool import Capacity, Pool
+from robustbench_rad.attacks._queue import Queue
 from robustbench_rad.attacks._record import Record
 from robustbench_rad.attacks._search import Front, Oracle, Progress, begin
+from robustbench_rad.attacks._worst import Worst
 from robustbench_rad.conditions import Batch, ModelQuery, Space, State
 from robustbench_rad.errors import ModelError
 from robustbench_rad.seeds import generator
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 MAX_ROWS = 1024  # targets in the batch at once; changes no result
 MAX_ROW_PIXELS = 2**24  # 64 MiB for each float32 tensor of planes a chunk holds
 ACCELERATOR_ROW_PIXELS = 2**26  # there few rows cost as much as many: the longer the queue, the fuller its forwards
+ACCELERATOR_AHEAD = 256  # rows a forward is filled up to ahead of their turn: as many as the harness sends at a time
 ACCELERATOR_COMPACTS_EVERY = 5  # steps; each compaction makes the host wait for the accelerator
 OFF_GRID = (
     "the image does not consist of the grey levels of its file (a DICOM window, scaling by percentiles, fractions of a HU), so "
@@ -48,6 +52,7 @@ class Climb:
         record: Where the results go.
         compact_every: Steps between two compactions; changes no result.
         max_rows: Most targets in the batch at once; changes no result.
+        capacity: Rows on their way at once where levels and starts share the batch; None: by the device. Changes no result.
     """
 
     attack: Attack
@@ -59,6 +64,7 @@ class Climb:
     record: Record
     compact_every: int
     max_rows: int = field(default=MAX_ROWS)
+    capacity: Capacity | None = None
 
     @classmethod
     def of(cls, attack: Attack, batch: Batch, query: ModelQuery, state: State | None) -> Climb:
@@ -97,23 +103,25 @@ class Climb:
         targets = self.targets()
         if not self.record.full_search:
             targets = targets.select(~targets.wrong(self._clean_health(targets)))
+        capacity = replace(self.capacity) if self.capacity else self._capacity()
         for index in targets.chunks(self._rows()):
-            self._fit(targets.select(index))
+            self._fit(targets.select(index), capacity)
 
-    def _fit(self, targets: Targets) -> None:
+    def _fit(self, targets: Targets, capacity: Capacity) -> None:
         """A chunk, or its halves one after the other where the device has too little memory for its planes."""
         try:
-            return self._chunk(targets)
+            return self._chunk(targets, capacity)
         except torch.OutOfMemoryError as error:
-            if len(targets) == 1:
+            if len(targets) == 1 and capacity.rows == 1:
                 raise ModelError(
                     "the device has too little memory to attack one image",
                     hint="Free the device, or run with --device cpu.",
                 ) from error
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+        capacity.halve()
         for index in targets.chunks((len(targets) + 1) // 2):
-            self._fit(targets.select(index))
+            self._fit(targets.select(index), capacity)
         return None
 
     def targets(self) -> Targets:
@@ -125,10 +133,20 @@ class Climb:
         most = MAX_ROW_PIXELS if self.batch.device.type == "cpu" else ACCELERATOR_ROW_PIXELS
         return max(1, min(self.max_rows, most // max(1, pixels)))
 
+    def _capacity(self) -> Capacity:
+        """As many rows as there may be targets; on an accelerator, rows ahead of their turn too, to fill the forwards."""
+        rows = self._rows()
+        return Capacity(rows=rows, ahead=0 if self.batch.device.type == "cpu" else min(rows, ACCELERATOR_AHEAD))
+
+    def _shares_levels(self, member: Attack) -> bool:
+        """Whether the rows of a member's levels and starts can share the batch."""
+        plain = member.nested and not member.controls and not member.notes
+        return member.path is not None and plain and self.oracle.any_order
+
     def _clean_health(self, targets: Targets) -> Tensor:
         return self.record.clean[targets.case, targets.finding] * targets.side
 
-    def _chunk(self, targets: Targets) -> None:
+    def _chunk(self, targets: Targets, capacity: Capacity) -> None:
         record, where = self.record, (targets.case, targets.finding)
         clean = self._clean_health(targets)
         correct = ~targets.wrong(clean)
@@ -140,8 +158,34 @@ class Climb:
         worst.notes |= {name: torch.full_like(worst.health, torch.nan) for name in self.attack.controls}
         members = self.attack.members
         for place, member in enumerate(members):
-            self._ladder(member, start if len(members) == 1 else start.copy(), correct, worst, place)
+            progress = start if len(members) == 1 else start.copy()
+            if self._shares_levels(member):
+                self._together(member, progress, correct, worst, place, capacity)
+            else:
+                self._ladder(member, progress, correct, worst, place)
         worst.write(record, where, self.attack)
+
+    def _together(
+        self, member: Attack, progress: Progress, correct: Tensor, worst: Worst, place: int, capacity: Capacity
+    ) -> None:
+        """All levels and starts in one batch."""
+        targets, record, path = worst.targets, self.record, member.path
+        assert path is not None
+        to_flip = torch.tensor([level.name not in record.full_search for level in record.levels], device=correct.device)
+        wrong = torch.stack([targets.wrong(health) for health in worst.health])  # a member before this one was enough
+        wanted = (correct & ~wrong | ~to_flip[:, None]) & (self.radii[:, targets.case] > 0)
+        pool = Pool(
+            path=path,
+            oracle=self.oracle,
+            progress=progress,
+            queue=Queue(starts=path.starts, wanted=wanted.cpu(), to_flip=to_flip.cpu(), wrong=progress.wrong().cpu()),
+            capacity=capacity,
+            make_front=partial(self._rows_front, member),
+            reached=self._clean_health(targets).repeat(len(record.levels) + 1, 1),
+        )
+        pool.run()
+        for number in range(len(record.levels)):
+            worst.take(number, place, pool.reached[number + 1], pool.steps[number], pool.non_finite[number])
 
     def _ladder(self, member: Attack, progress: Progress, correct: Tensor, worst: Worst, place: int) -> None:
         targets, record = worst.targets, self.record
@@ -159,7 +203,7 @@ class Climb:
                 self._control(member, progress, looked_at, number, worst)
             self._level(member, progress, active, number, to_flip=not full)
             reached = torch.where(active, progress.health, reached)
-            worst.take(number, place, reached, progress)
+            worst.take(number, place, reached, progress.steps_to_flip, progress.non_finite, progress.notes)
 
     def _level(self, member: Attack, progress: Progress, active: Tensor, number: int, *, to_flip: bool) -> None:
         progress.steps_to_flip = torch.full_like(progress.steps_to_flip, torch.nan)
@@ -194,71 +238,31 @@ class Climb:
             state=self.state,
         )
 
-    def _source(self, member: Attack, case: int, *parts: object) -> torch.Generator:
-        return generator(self.batch.device, self.batch.seeds[case], member.id, member.version, *parts)
-
-
-@dataclass(kw_only=True, eq=False)
-class Worst:
-    """The worst over the members of an attack, for R targets of a chunk at L levels.
-
-    Attributes:
-        targets: The targets.
-        health: ``(L, R)`` lowest health.
-        stored: ``(R,)`` health of the stored originals.
-        winner: ``(L, R)`` place of the first member that reached it; NaN where no plane was worse than the original.
-        steps: ``(L, R)`` planes that the member which flipped had scored at the level until the flip; NaN without one.
-        non_finite: ``(L, R)`` whether any margin so far was not finite.
-        notes: Measurements of the best planes: name → ``(L, R)``.
-    """
-
-    targets: Targets
-    health: Tensor
-    stored: Tensor
-    winner: Tensor
-    steps: Tensor
-    non_finite: Tensor
-    notes: dict[str, Tensor]
-
-    @classmethod
-    def of(cls, targets: Targets, start: Progress, clean: Tensor, levels: int) -> Worst:
-        """Nothing found yet but the stored originals, and the originals before rounding ``(R,)``."""
-        health = clean.repeat(levels, 1)
-        nothing = torch.full_like(health, torch.nan)
-        return cls(
-            targets=targets,
-            health=health,
-            stored=start.health.clone(),
-            winner=nothing,
-            steps=nothing.clone(),
-            non_finite=torch.zeros_like(health, dtype=torch.bool),
-            notes={name: nothing.clone() for name in start.notes},
+    def _rows_front(self, member: Attack, progress: Progress, rows: Tensor, level: Tensor, to_flip: bool) -> Front:
+        """Rows ``(n,)`` of a progress, each at a level of its own."""
+        live = progress.select(rows)
+        case = live.targets.case
+        return Front(
+            oracle=self.oracle,
+            threat=member.threat(
+                centre=live.centre,
+                radius=self.radii[level, case],
+                bits=self.batch.stored_bits,
+                allowed=None if self.allowed is None else self.allowed[case],
+            ),
+            to_flip=to_flip,
+            compact_every=self.compact_every,
+            whole=progress,
+            index=rows,
+            live=live,
+            done=torch.zeros_like(rows, dtype=torch.bool),
+            source=partial(self._source, member),
+            batch=self.batch,
+            state=self.state,
         )
 
-    def take(self, number: int, place: int, health: Tensor, progress: Progress) -> None:
-        """What the member at ``place`` has reached ``(R,)`` at a level."""
-        better = health < self.health[number]
-        self.health[number] = torch.where(better, health, self.health[number])
-        self.winner[number] = torch.where(better & (health < self.stored), float(place), self.winner[number])
-        self.steps[number] = torch.where(self.steps[number].isnan(), progress.steps_to_flip, self.steps[number])
-        self.non_finite[number] |= progress.non_finite
-        for name, values in progress.notes.items():
-            self.notes[name][number] = torch.where(better, values, self.notes[name][number])
-
-    def write(self, record: Record, where: tuple[Tensor, Tensor], attack: Attack) -> None:
-        """Hand over to the record; a flip is counted at the mildest level only if larger levels contain smaller ones."""
-        wrong = torch.stack([self.targets.wrong(health) for health in self.health])
-        for number, health in enumerate(self.health):
-            before = attack.nested and number > 0
-            steps = torch.where(wrong[number - 1], torch.nan, self.steps[number]) if before else self.steps[number]
-            record.steps_to_flip[number][where] = steps
-            unsure = self.non_finite[number] & ~wrong[number]  # robust only as far as the model could be asked
-            record.margins[number][where] = torch.where(unsure, torch.nan, health * self.targets.side)
-            for name, values in self.notes.items():
-                record.note(name, number, where, values[number])
-            if attack.winner:
-                record.note(attack.winner, number, where, self.winner[number])
-        record.non_finite_margin[where] = self.non_finite.any(0).float()
+    def _source(self, member: Attack, case: int, *parts: object) -> torch.Generator:
+        return generator(self.batch.device, self.batch.seeds[case], member.id, member.version, *parts)
 
 
 def _on_grid(batch: Batch) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 from robustbench_rad.attacks._attack import Attack
 from robustbench_rad.attacks._climb import Climb
 from robustbench_rad.attacks._objective import Objective, Targets
+from robustbench_rad.attacks._pool import Capacity
 from robustbench_rad.attacks._search import Front, Progress, begin, replace_rows
 from robustbench_rad.attacks._threat import NORM_SLACK, LinfBall, Threat, stored
 from robustbench_rad.attacks._units import sizes
@@ -149,7 +150,8 @@ class Hunt(Climb):
             state=self.state,
         )
 
-    def _chunk(self, targets: Targets) -> None:
+    def _chunk(self, targets: Targets, capacity: Capacity) -> None:
+        del capacity
         attack, record, where = self.attack, self.record, (targets.case, targets.finding)
         assert isinstance(attack, MinimalAttack)
         start = begin(self.batch.images[targets.case], self._clean_health(targets), targets, self.oracle)

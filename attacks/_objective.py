@@ -9,7 +9,7 @@ models.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Self
 
@@ -36,6 +36,11 @@ class Objective(ABC):
     def select(self, index: Tensor) -> Self:
         """The targets at ``index`` (int64 or boolean), in that order."""
         return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """All targets of several objectives of one kind."""
+        return cls(**{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls)})
 
     def chunks(self, size: int) -> Iterator[Tensor]:
         """Index tensors of at most ``size`` targets each."""

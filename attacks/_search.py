@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -79,10 +79,14 @@ class Progress:
 class Oracle:
     """The model as the search sees it.
 
+    ``any_order``: what it answers about a plane does not depend on what it was asked before.
+
     Attributes:
         query: The model.
         bits: Bit depth planes are rounded to.
     """
+
+    any_order: ClassVar[bool] = True
 
     query: ModelQuery
     bits: int

@@ -195,6 +195,11 @@ class GoalClimb(Climb):
         """The rows."""
         return self.goals
 
+    def _shares_levels(self, member: Attack) -> bool:
+        """No: after each level, all findings are asked at the best planes."""
+        del member
+        return False
+
     def _level(self, member: Attack, progress: Progress, active: Tensor, number: int, *, to_flip: bool) -> None:
         """Search, then look once more at the best planes: what do all findings say there?"""
         super()._level(member, progress, active, number, to_flip=to_flip)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count, repeat
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -98,6 +99,8 @@ class MeanOracle(Oracle):
         stage: What the draws are for.
         numbers: Number of the next plane; all targets of a front are at the same one.
     """
+
+    any_order: ClassVar[bool] = False
 
     evaluations: int
     seeds: tuple[int, ...]
