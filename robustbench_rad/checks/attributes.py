@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -89,9 +90,10 @@ class Attribute:
             return self
         cuts = np.unique(np.nanquantile(self.numbers, np.linspace(0, 1, parts + 1)[1:-1]))
         place = np.searchsorted(cuts, self.numbers, "left")
-        names = [f"up to {cuts[0]:g}", *(f"up to {high:g}" for high in cuts[1:]), f"above {cuts[-1]:g}"]
+        between = [f"{low:g} to {high:g}" for low, high in pairwise(cuts)]
+        names = [f"up to {cuts[0]:g}", *between, f"above {cuts[-1]:g}"]
         text = ["" if np.isnan(x) else names[int(at)] for x, at in zip(self.numbers, place, strict=True)]
-        kept = [name for name in names if text.count(name) >= LEAST_CASES]
+        kept = [name for name in dict.fromkeys(names) if text.count(name) >= LEAST_CASES]
         return Attribute(
             column=self.column,
             role=self.role,

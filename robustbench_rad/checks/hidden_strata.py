@@ -183,9 +183,8 @@ def _stratum(context: JudgeContext, grouping: Grouping, finding: str, group: str
 
 
 def _table(check: CheckSpec, context: JudgeContext, strata: Sequence[Stratum]) -> Table:
-    p_values = [_p(stratum.gap) for stratum in strata if stratum.gap is not None]
-    adjusted = iter(holm(p_values).tolist() if p_values else [])
-    plain = iter(p_values)
+    p_values = {_question(stratum): _p(stratum.gap) for stratum in strata if stratum.gap is not None}
+    adjusted = dict(zip(p_values, holm([*p_values.values()]).tolist() if p_values else [], strict=True))
     rows: list[list[Cell]] = []
     for stratum in strata:
         head: list[Cell] = [stratum.finding, stratum.grouping.name, stratum.group, NAMES[stratum.metric]]
@@ -197,7 +196,8 @@ def _table(check: CheckSpec, context: JudgeContext, strata: Sequence[Stratum]) -
             group_metric(context, mask, stratum.finding, stratum.metric, context.confidence).value
             for mask in (stratum.grouping.mask(stratum.group), stratum.grouping.rest(stratum.group))
         )
-        rows.append([*head, positives, inside, outside, *limits(stratum.gap), next(plain), next(adjusted), ""])
+        ps = p_values[_question(stratum)], adjusted[_question(stratum)]
+        rows.append([*head, positives, inside, outside, *limits(stratum.gap), *ps, ""])
     return Table(
         check=check.id,
         domain=check.domain,
@@ -211,6 +211,12 @@ def _table(check: CheckSpec, context: JudgeContext, strata: Sequence[Stratum]) -
         "Newcombe's difference of Wilson intervals. Strata by lesion size are compared with the same negatives, and the "
         "lesions are those of any finding under audit that a case shows. Continuous columns in thirds.",
     )
+
+
+def _question(stratum: Stratum) -> tuple[str, ...]:
+    """What a p-value answers: of two strata, one against the other is a single question."""
+    group = "" if len(stratum.grouping.groups) == 2 else stratum.group
+    return stratum.finding, stratum.grouping.name, stratum.metric, group
 
 
 def _p(gap: Estimate | None) -> float:

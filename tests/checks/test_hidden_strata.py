@@ -103,9 +103,11 @@ def test_small_lesions_are_set_against_large_ones_with_the_same_negatives():
 def test_the_table_has_every_stratum_with_p_by_holm():
     some = TUBE.copy()
     some[:3] = "old"
+    two = {row[3]: row[10:12] for row in outcome(BLIND).tables[0].rows}
+    assert two["sensitivity"][1] <= 2 * two["sensitivity"][0]  # of two values, one against the other is one question
     rows = {(row[2], row[3]): row for row in outcome(BLIND, tubes=some).tables[0].rows}
     assert rows["no", "sensitivity"][10] < 1e-6
-    assert rows["no", "sensitivity"][10] <= rows["no", "sensitivity"][11]
+    assert rows["no", "sensitivity"][10] < rows["no", "sensitivity"][11]
     assert rows["old", "AUROC"][-1].startswith("not powered: 2 positives")
     assert rows["no", "sensitivity"][5] < rows["no", "sensitivity"][6]
 
@@ -171,7 +173,7 @@ def test_a_slice_that_cannot_be_looked_for_says_why(features, label, said):
 def test_the_verdict_is_seldom_wrong_on_a_fair_model():
     failed, n = 0, 400
     label = np.tile([1.0, 0.0], n // 2)
-    for seed in range(100):
+    for seed in range(60):
         rng = np.random.default_rng(seed)
         made = outcome(
             2.5 * (label - 0.5) + rng.normal(size=n),
@@ -180,4 +182,4 @@ def test_the_verdict_is_seldom_wrong_on_a_fair_model():
             view=rng.choice(["AP", "PA", "lateral"], n),
         )
         failed += any(item.verdict is Verdict.FAIL for item in strata(made).values())
-    assert failed <= 0.05 * 100
+    assert failed <= 0.05 * 60

@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import norm
 
 from robustbench_rad.errors import StatisticsError
+from robustbench_rad.statistics.association import conditional_auc
 from robustbench_rad.statistics.auc import auc
 from robustbench_rad.statistics.within_attribute import inflation, reweighted_auc, within_auc
 
@@ -88,6 +89,16 @@ def test_the_estimate_exceeds_the_tolerance_as_often_as_was_measured_on_phantoms
     """Share of point estimates above 0.02 at n = 1000; the phantoms' 24 replicates have a standard error of up to 0.10."""
     found = np.mean([inflation(*cases(seed, r=r, b=b)).value > 0.02 for seed in range(60)])
     assert found == pytest.approx(published, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("r", "b", "published"),
+    [(0.7, 0.0, 0.0), (0.7, 0.2, 1.0), (0.7, 0.5, 1.0), (0.9, 0.2, 0.52), (0.9, 0.5, 1.0), (0.5, 0.5, 1.0)],
+)
+def test_dependence_within_labels_alarms_as_often_as_was_measured_on_phantoms(r, b, published):
+    """At n = 1000 and a one-sided level of 0.01; unlike the AUC within values it sees a marker that does not go with the label."""
+    found = [conditional_auc(*cases(seed, r=r, b=b), confidence=0.98) for seed in range(60)]
+    assert np.mean([not e.lower <= 0.5 <= e.upper for e in found]) == pytest.approx(published, abs=0.25)
 
 
 def test_a_fair_score_on_confounded_data_seldom_fails_and_a_strong_shortcut_mostly():
