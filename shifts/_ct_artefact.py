@@ -19,7 +19,7 @@ from robustbench_rad.seeds import generator
 from robustbench_rad.shifts import _ct_beam
 from robustbench_rad.shifts import _ct_noise as physics
 from robustbench_rad.shifts._ct_kernels import KERNELS, source_kernels
-from robustbench_rad.shifts._inputs import projectable_spacing_mm, require_hounsfield, require_physical
+from robustbench_rad.shifts._inputs import require_hounsfield, require_physical, unclipped_spacing_mm
 from robustbench_rad.shifts._ladder import Alter, Change, LadderShift
 from robustbench_rad.shifts._levels import require_one_of
 from robustbench_rad.shifts._native_noise import NoiseProbe
@@ -65,7 +65,7 @@ class CtArtefact(LadderShift):
 
     def prepare(self, batch: Batch) -> Alter:
         """Prepare every case for itself: no number depends on its companions."""
-        spacing, reason = projectable_spacing_mm(batch)
+        spacing, reason = unclipped_spacing_mm(batch)
         usable = spacing.isfinite()
         rows = [batch.select(torch.tensor([row], device=batch.device)) for row in range(len(batch))]
         scans = [

@@ -15,7 +15,7 @@ import torch
 from robustbench_rad.conditions import Level, Measurement
 from robustbench_rad.seeds import derive_seed
 from robustbench_rad.shifts._extra_noise import ExtraNoise
-from robustbench_rad.shifts._inputs import projectable_spacing_mm
+from robustbench_rad.shifts._inputs import unclipped_spacing_mm
 from robustbench_rad.shifts._levels import dose_level
 from robustbench_rad.shifts.ct_dose import CtDose, spread
 
@@ -55,7 +55,7 @@ class FewerPhotons:
             least: The smallest fraction of photons that will be asked for, in (0, 1].
             electronic_noise_quanta: See :class:`robustbench_rad.shifts.ct_dose.CtDose`.
         """
-        spacing, reason = projectable_spacing_mm(batch)
+        spacing, reason = unclipped_spacing_mm(batch)
         rows = spacing.isfinite().nonzero().flatten()
         applicable = torch.zeros(len(batch), dtype=torch.bool, device=batch.device)
         own = replace(batch, seeds=tuple(derive_seed(seed, *stream) for seed in batch.seeds))

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 _AIR_BELOW_HU = -800.0
 _PLATEAU = 0.01  # share of the pixels; noise leaves far fewer at one value
+_BONE_PLATEAU = 0.001  # there is less bone above a window than air below it
+_TAIL = 0.02  # of the range: the dense end of an image that was not clipped thins out over more than that
+_STORAGE_END_HU = 3000.0  # files of 12 bits end at 3071 HU
+_FEWEST = 16  # pixels make a plateau
+_SAMPLED, _TONES = 2**18, 32
+CLIPPED = "HU are clipped to a window"
 _SHAPES = {4: "(N, 1, H, W)", 5: "(N, 1, D, H, W)"}
 
 
@@ -101,25 +107,50 @@ def square_spacing_mm(batch: Batch) -> tuple[Tensor, str]:
 
 
 def clipped_hu(batch: Batch) -> Tensor:
-    """Whether ``(N,)`` the CT numbers of a case were clipped to a window: many pixels at one lowest value that is not air.
+    """Whether ``(N,)`` the CT numbers of a case were clipped to a window, at its lower or its upper end.
 
-    >>> air, window = torch.tensor([-1000.0, -1000.0, 40.0, 60.0]), torch.tensor([-160.0, -160.0, 40.0, 60.0])
+    Below: many pixels at one lowest value that is not air. Above: many pixels at one highest value, more than in the fiftieth
+    part of the range below it. A drawing in a few tones is no window, nor is metal at the largest number that a file of 12 bits
+    can hold.
+
     >>> from types import SimpleNamespace
-    >>> clipped_hu(SimpleNamespace(images=torch.stack([air, window])[:, None, None])).tolist()
-    [False, True]
+    >>> spread = torch.linspace(-150.0, 230.0, 96)
+    >>> body = torch.cat([torch.full((20,), -1000.0), spread, torch.linspace(240.0, 900.0, 30)])
+    >>> windows = [body, body.clamp(-160.0, 240.0), body.clamp(min=-160.0), body.clamp(max=240.0)]
+    >>> clipped_hu(SimpleNamespace(images=torch.stack(windows)[:, None, None])).tolist()
+    [False, True, True, True]
     """
     values = batch.images.detach().flatten(1)
     low, high = values.amin(1), values.amax(1)
-    plateau = (values == low[:, None]).float().mean(1)
-    return (low > _AIR_BELOW_HU) & (high > low) & (plateau > _PLATEAU)
+    least = _FEWEST / values.shape[1]
+    from_below = (low > _AIR_BELOW_HU) & (_share(values == low[:, None]) > max(_PLATEAU, least))
+    under = high - (high - low) * _TAIL
+    at_top, near_top = _share(values == high[:, None]), _share(values >= under[:, None])
+    from_above = (high < _STORAGE_END_HU) & (at_top > max(_BONE_PLATEAU, least)) & (at_top > near_top - at_top)
+    return (from_below | from_above) & _continuous(values)
 
 
-def projectable_spacing_mm(batch: Batch) -> tuple[Tensor, str]:
-    """As :func:`square_spacing_mm`, NaN also where the CT numbers were clipped, so that line integrals would be wrong."""
+def _share(where: Tensor) -> Tensor:
+    return where.float().mean(1)
+
+
+def _continuous(values: Tensor) -> Tensor:
+    """Whether ``(N,)`` many different values were sampled: an image with noise, not a drawing in a few tones."""
+    step = max(1, values.shape[1] // _SAMPLED)
+    sampled = values[:, ::step].sort(1).values
+    return (sampled.diff(dim=1) != 0).sum(1) >= _TONES
+
+
+def unclipped_spacing_mm(batch: Batch) -> tuple[Tensor, str]:
+    """As :func:`square_spacing_mm`, NaN also where the CT numbers were clipped.
+
+    Line integrals of such an image would be wrong, a filter would spread what the clipping made, and the noise is gone where
+    it clipped.
+    """
     spacing, reason = square_spacing_mm(batch)
     clipped = clipped_hu(batch)
     if bool(clipped.any()):
-        reason = ", ".join(filter(None, (reason, "HU are clipped to a window")))
+        reason = ", ".join(filter(None, (reason, CLIPPED)))
     return torch.where(clipped, torch.nan, spacing), reason
 
 

@@ -19,7 +19,7 @@ import torch
 
 from robustbench_rad.conditions import Applied, Condition, Level, Measurement, Unit, Variant, fraction
 from robustbench_rad.registry import register
-from robustbench_rad.shifts._inputs import per_case, require_hounsfield, require_physical
+from robustbench_rad.shifts._inputs import CLIPPED, clipped_hu, per_case, require_hounsfield, require_physical
 from robustbench_rad.shifts._levels import require_one_of, require_positive
 from robustbench_rad.shifts._planes import gaussian_in_plane, reconstructed
 
@@ -105,10 +105,13 @@ class CtContrastTiming(Condition):
         size = mask.flatten(1).sum(1)
         enhancement = enhancement_hu(batch.images, mask, without_contrast_hu=self.without_contrast_hu)
         source = _masked_mean(enhancement, mask)
-        applicable = source >= self.least_enhancement_hu
+        clipped = clipped_hu(batch)
+        enhanced = source >= self.least_enhancement_hu
+        applicable = enhanced & ~clipped
         reasons = [
+            (CLIPPED, clipped),
             (f"no {self.mask} mask of the enhanced structures", size == 0),
-            ("no enhancement inside the mask", (size > 0) & ~applicable),
+            ("no enhancement inside the mask", (size > 0) & ~enhanced),
         ]
         reason = ", ".join(text for text, cases in reasons if bool(cases.any()))
         measurements += [

@@ -24,9 +24,9 @@ from robustbench_rad.shifts._extra_noise import ExtraNoise, unit_noise
 from robustbench_rad.shifts._header import TUBE_OUTPUT, scaled_attributes
 from robustbench_rad.shifts._inputs import (
     per_case,
-    projectable_spacing_mm,
     require_hounsfield,
     require_physical,
+    unclipped_spacing_mm,
 )
 from robustbench_rad.shifts._levels import dose_ladder, dose_level, require_one_of, require_positive
 
@@ -131,9 +131,7 @@ class CtDose(Condition):
         def at(values: Tensor) -> Variant:
             images = batch.images
             if noise is not None:
-                extra = torch.where(
-                    per_case(values.detach()[rows] == 1.0, images), 0.0, noise.image(values[rows])
-                )
+                extra = torch.where(per_case(values.detach()[rows] == 1.0, images), 0.0, noise.image(values[rows]))
                 images = images.index_add(0, rows, extra)
             header = scaled_attributes(batch, TUBE_OUTPUT, values.tolist())
             return Variant(level=NO_LEVEL, images=images, applicable=applicable, reason=reason, case_attributes=header)
@@ -146,7 +144,7 @@ class CtDose(Condition):
 
     def _noise(self, batch: Batch) -> tuple[ExtraNoise | None, Tensor, Tensor, str]:
         """Noise of the cases that can be projected, which they are, ``(N,)`` the shift's applicability, and why not."""
-        spacing, reason = projectable_spacing_mm(batch)
+        spacing, reason = unclipped_spacing_mm(batch)
         rows = spacing.isfinite().nonzero().flatten()
         noise = ExtraNoise.of(self, batch.select(rows), spacing[rows]) if rows.numel() else None
         applicable = torch.zeros(len(batch), dtype=torch.bool, device=batch.device)

@@ -19,8 +19,8 @@ import torch
 from robustbench_rad.conditions import Applied, Condition, Level, Measurement, Unit, Variant
 from robustbench_rad.continuous import per_case_factor
 from robustbench_rad.registry import register
-from robustbench_rad.shifts._continuous import NO_LEVEL, everywhere
-from robustbench_rad.shifts._inputs import require_hounsfield, require_physical
+from robustbench_rad.shifts._continuous import NO_LEVEL
+from robustbench_rad.shifts._inputs import CLIPPED, clipped_hu, per_case, require_hounsfield, require_physical
 from robustbench_rad.shifts._planes import reconstructed
 
 if TYPE_CHECKING:
@@ -89,12 +89,16 @@ class CtHuCalibration(Condition):
     def continuous(self, batch: Batch) -> AtValues:
         """Values are offsets in HU; see :class:`robustbench_rad.continuous.Continuous`."""
         self._refuse(batch)
-        inside = reconstructed(batch.images)
+        whole = ~clipped_hu(batch)
+        inside = reconstructed(batch.images) & per_case(whole, batch.images)
 
         def at(values: Tensor) -> Variant:
             images = batch.images + per_case_factor(values, batch.images)
             return Variant(
-                level=NO_LEVEL, images=torch.where(inside, images, batch.images), applicable=everywhere(batch)
+                level=NO_LEVEL,
+                images=torch.where(inside, images, batch.images),
+                applicable=whole,
+                reason="" if bool(whole.all()) else CLIPPED,
             )
 
         return at
@@ -104,7 +108,9 @@ class CtHuCalibration(Condition):
         require_hounsfield(batch, shift=self.id)
 
     def _variants(self, batch: Batch, measurements: list[Measurement]) -> Iterator[Variant]:
-        inside = reconstructed(batch.images)
+        whole = ~clipped_hu(batch)
+        inside = reconstructed(batch.images) & per_case(whole, batch.images)
+        applicable, reason = (None, "") if bool(whole.all()) else (whole, CLIPPED)
         known = batch.images.new_tensor([0.0, 1000.0])
         for level in self.levels:
             images = batch.images
@@ -113,11 +119,13 @@ class CtHuCalibration(Condition):
             water, bone = (rescaled(known, level) - known).tolist()
             measurements += [
                 Measurement(
-                    quantity=name, values=torch.full((len(batch),), value, device=batch.device), level=level.name
+                    quantity=name,
+                    values=torch.where(whole, torch.full((len(batch),), value, device=batch.device), torch.nan),
+                    level=level.name,
                 )
                 for name, value in (("water_hu", water), ("bone_error_hu", bone))
             ]
-            yield Variant(level=level, images=images)
+            yield Variant(level=level, images=images, applicable=applicable, reason=reason)
 
 
 def rescaled(images_hu: Tensor, level: Level) -> Tensor:

@@ -29,7 +29,7 @@ from robustbench_rad.registry import register
 from robustbench_rad.shifts import _ct_noise as physics
 from robustbench_rad.shifts._continuous import NO_LEVEL, kept_where
 from robustbench_rad.shifts._ct_kernels import KERNELS, Kernel, source_kernels, transfer
-from robustbench_rad.shifts._inputs import per_case, require_hounsfield, require_physical, square_spacing_mm
+from robustbench_rad.shifts._inputs import per_case, require_hounsfield, require_physical, unclipped_spacing_mm
 from robustbench_rad.shifts._levels import require_one_of
 from robustbench_rad.shifts._native_noise import NoiseProbe
 from robustbench_rad.shifts._spectral import filtered, radial_frequency_per_mm
@@ -110,7 +110,7 @@ class CtKernel(Condition):
     def continuous(self, batch: Batch) -> AtValues:
         """See :class:`robustbench_rad.continuous.Continuous`; the noise that the capped gain leaves out has no slope."""
         self._refuse(batch)
-        spacing, reason = square_spacing_mm(batch)
+        spacing, reason = unclipped_spacing_mm(batch)
         applicable = spacing.isfinite()
         kernels, _ = source_kernels(self.source, batch)
         spacing = spacing.nan_to_num(1.0)
@@ -147,7 +147,7 @@ class CtKernel(Condition):
         require_hounsfield(batch, shift=self.id)
 
     def _variants(self, batch: Batch, measurements: list[Measurement]) -> Iterator[Variant]:
-        spacing, reason = square_spacing_mm(batch)
+        spacing, reason = unclipped_spacing_mm(batch)
         applicable = spacing.isfinite()
         kernels, assumed = source_kernels(self.source, batch)
         spacing = spacing.nan_to_num(1.0)

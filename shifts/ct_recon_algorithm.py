@@ -24,7 +24,7 @@ import torch
 from robustbench_rad.conditions import Applied, Condition, Level, Measurement, Unit, Variant
 from robustbench_rad.registry import register
 from robustbench_rad.shifts import _ct_noise as physics
-from robustbench_rad.shifts._inputs import per_case, require_hounsfield, require_physical, square_spacing_mm
+from robustbench_rad.shifts._inputs import per_case, require_hounsfield, require_physical, unclipped_spacing_mm
 from robustbench_rad.shifts._levels import require_positive
 from robustbench_rad.shifts._planes import box_mean, native_noise_hu, noise_probes, reconstructed
 
@@ -97,7 +97,7 @@ class CtReconAlgorithm(Condition):
         return Applied(variants=self._variants(batch, measurements), measurements=measurements)
 
     def _variants(self, batch: Batch, measurements: list[Measurement]) -> Iterator[Variant]:
-        spacing, reason = square_spacing_mm(batch)
+        spacing, reason = unclipped_spacing_mm(batch)
         probes = noise_probes(batch, spacing)
         native = native_noise_hu(probes, batch.images)
         noisy = native >= _NOISELESS_HU

@@ -21,7 +21,13 @@ from robustbench_rad.continuous import Value, case_by_case, linearised, number
 from robustbench_rad.registry import register
 from robustbench_rad.shifts._continuous import NO_LEVEL
 from robustbench_rad.shifts._header import header_numbers, number_text
-from robustbench_rad.shifts._inputs import require_hounsfield, require_physical, slice_distance_mm
+from robustbench_rad.shifts._inputs import (
+    CLIPPED,
+    clipped_hu,
+    require_hounsfield,
+    require_physical,
+    slice_distance_mm,
+)
 from robustbench_rad.shifts._levels import require_positive
 from robustbench_rad.shifts._slice_profile import box_length, profile_width_mm, thicker, variance_ratio
 
@@ -125,7 +131,11 @@ class CtSliceThickness(Condition):
         """Slices of a thickness, or each case's of its own, and which cases that changes."""
         count = batch.images.shape[2] if batch.images.ndim == 5 else 1
         cases = list(zip(case_by_case(thickness, len(batch)), sources, distances, strict=True))
-        reasons = [_why_not(number(mm), source, distance, count) for mm, source, distance in cases]
+        clipped = clipped_hu(batch).tolist()
+        reasons = [
+            CLIPPED if cut else _why_not(number(mm), source, distance, count)
+            for (mm, source, distance), cut in zip(cases, clipped, strict=True)
+        ]
         changed = [
             not reason and abs(number(mm) / source - 1.0) > _SAME
             for (mm, source, _), reason in zip(cases, reasons, strict=True)

@@ -26,7 +26,7 @@ from robustbench_rad.conditions import Applied, Condition, Level, Measurement, U
 from robustbench_rad.registry import register
 from robustbench_rad.shifts import _ct_noise as physics
 from robustbench_rad.shifts._ct_kernels import KERNELS
-from robustbench_rad.shifts._inputs import per_case, projectable_spacing_mm, require_hounsfield, require_physical
+from robustbench_rad.shifts._inputs import per_case, require_hounsfield, require_physical, unclipped_spacing_mm
 from robustbench_rad.shifts._levels import require_positive
 from robustbench_rad.shifts._planes import reconstructed, slices_of
 
@@ -104,7 +104,7 @@ class CtTruncation(Condition):
         return Applied(variants=self._variants(batch, measurements), measurements=measurements)
 
     def _variants(self, batch: Batch, measurements: list[Measurement]) -> Iterator[Variant]:
-        spacing, reason = projectable_spacing_mm(batch)
+        spacing, reason = unclipped_spacing_mm(batch)
         size = spacing.nan_to_num(1.0)
         reach, cut = body_radius_mm(batch.images, size), body_is_cut(batch.images)
         for level in self.levels:

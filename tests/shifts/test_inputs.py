@@ -1,12 +1,21 @@
 """What every shift asks of its input, and the ladders of levels."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from robustbench_rad.conditions import Unit
 from robustbench_rad.errors import ImageError
 from robustbench_rad.registry import catalogue
-from robustbench_rad.shifts._inputs import in_plane_spacing_mm, require_physical, slice_distance_mm, square_spacing_mm
+from robustbench_rad.shifts._inputs import (
+    CLIPPED,
+    clipped_hu,
+    in_plane_spacing_mm,
+    require_physical,
+    slice_distance_mm,
+    square_spacing_mm,
+)
 from robustbench_rad.shifts._levels import dose_level
 
 
@@ -54,3 +63,82 @@ def test_dose_outside_its_range_is_refused(value):
 
 def test_dose_may_be_a_fraction():
     assert dose_level("1/4", "of the dose").value == 0.25
+
+
+def trunk(noise=15.0):
+    """Skin, fat, muscle, bone and air, with noise, 128 x 128."""
+    axis = torch.linspace(-1, 1, 128)
+    radius = (axis[:, None] ** 2 + axis**2).sqrt()
+    image = torch.full((128, 128), -1000.0)
+    for outer, value in ((0.8, -90.0), (0.7, 50.0), (0.25, 900.0), (0.15, 300.0)):
+        image[radius < outer] = value
+    image = image + noise * torch.randn(128, 128, generator=torch.Generator().manual_seed(0))
+    return image[None, None].clamp(min=-1024)
+
+
+@pytest.mark.parametrize(
+    ("window", "clipped"),
+    [
+        ((-1024, 3071), False),
+        ((-160, 240), True),
+        ((-160, 3071), True),
+        ((-1024, 240), True),
+        ((-1350, 150), True),
+        ((-500, 1300), True),  # a bone window: only its lower end cuts
+    ],
+)
+def test_a_window_is_seen_at_either_end(physical_batch, window, clipped):
+    batch = physical_batch(trunk().clamp(*window), unit=Unit.HU)
+    assert clipped_hu(batch).tolist() == [clipped]
+    levels = 255 / (min(window[1], 1200) - max(window[0], -1024))
+    eight_bits = (batch.images * levels).round() / levels  # a picture of 8 bits brought back to HU
+    assert clipped_hu(replace(batch, images=eight_bits)).tolist() == [clipped]
+
+
+def test_metal_at_the_end_of_12_bits_and_drawings_are_no_windows(physical_batch):
+    metal = trunk()
+    metal[..., 60:70, 60:70] = 3071.0
+    drawing = trunk(0.0)
+    flat = torch.full((1, 1, 128, 128), 40.0)
+    assert clipped_hu(physical_batch(torch.cat([metal, drawing, flat]), unit=Unit.HU)).tolist() == [False] * 3
+
+
+@pytest.mark.parametrize(
+    ("id", "options"),
+    [
+        ("shift.ct.kernel", {"levels": [0.5, 1.6]}),
+        ("shift.ct.recon-algorithm", {}),
+        ("shift.ct.hu-calibration", {}),
+        ("shift.ct.dose", {"levels": [0.25]}),
+        ("shift.ct.contrast-timing", {"without_contrast_hu": 40.0}),
+        ("shift.ct.slice-thickness", {"levels": [3, 5]}),
+    ],
+)
+@pytest.mark.parametrize("window", [(-160, 3071), (-1024, 240)])
+def test_shifts_of_ct_are_not_applicable_to_a_window(physical_batch, run, id, options, window):
+    shift = catalogue()[id].load().from_options(options)
+    image, spacing = trunk(), (2.0, 2.0)
+    if id.endswith("thickness"):
+        image, spacing = image[:, :, None].expand(-1, -1, 8, -1, -1).clone(), (1.0, 2.0, 2.0)
+    batch = physical_batch(image.clamp(*window), unit=Unit.HU, spacing_mm=spacing)
+    batch = replace(batch, anatomy=image > 200)
+    for variant in run(shift, batch)[0]:
+        assert not variant.applicable.any()
+        assert CLIPPED in variant.reason
+        assert torch.equal(variant.images, batch.images)
+    whole = replace(batch, images=image)
+    assert all(v.applicable is None or v.applicable.all() for v in run(shift, whole)[0])
+
+
+def test_vendors_leave_out_the_members_that_a_window_forbids(physical_batch, run):
+    batch = physical_batch(trunk().clamp(-1024, 240), unit=Unit.HU, spacing_mm=(2.0, 2.0))
+    variants, measured = run(
+        catalogue()["shift.scanner.ct"].load().from_options({"levels": ["vendor A", "vendor B"]}), batch
+    )
+    for variant in variants:
+        left_out = [
+            values for (name, level), values in measured.items() if "left_out" in name and level == variant.level.name
+        ]
+        assert left_out
+        assert all(values.item() == 1 for values in left_out)
+        assert not variant.applicable.any()
