@@ -20,6 +20,7 @@ from robustbench_rad.data.dicom_attributes import WHITELIST
 from robustbench_rad.errors import ModelError, RobustbenchRadError
 from robustbench_rad.masks import resize_mask
 from robustbench_rad.query import CountingQuery
+from robustbench_rad.registry import catalogue
 from robustbench_rad.scores import CLEAN, Chunk, Column, Floats, Quantity
 from robustbench_rad.seeds import derive_seed
 from robustbench_rad.stored import Grid, Limits, stored_view
@@ -291,8 +292,10 @@ class Evaluator:
             if variant.images is None:
                 raise RobustbenchRadError(f"{condition.id}: a level came back with neither images nor margins")
             display = self.displayed(condition, variant.images, batch)
-            if condition.works_in is Space.PHYSICAL:
+            if condition.works_in is Space.PHYSICAL or _is_shift(condition):
                 change = (display - self.displayed(condition, batch.images, batch)).flatten(1).std(1, correction=0)
+                if variant.applicable is not None:
+                    change = change.masked_fill(~variant.applicable.to(change.device), float("nan"))
                 table.measure(
                     condition.id, Measurement(quantity=CHANGE, values=change, level=variant.level.name), where
                 )
@@ -305,6 +308,11 @@ class Evaluator:
             names = [finding in variant.excluded_findings for finding in self.classifier.findings]
             margins = margins.masked_fill(torch.tensor(names, device=margins.device), float("nan"))
         return margins
+
+
+def _is_shift(condition: Condition) -> bool:
+    known = catalogue().get(condition.id)
+    return known is not None and known.domain == "acquisition-shift"
 
 
 def _native(cases: Sequence[Case]) -> Tensor:
