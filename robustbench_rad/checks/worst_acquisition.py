@@ -13,7 +13,7 @@ from robustbench_rad.profile import CheckSpec
 from robustbench_rad.result import Table
 from robustbench_rad.statistics.quantiles import quantile
 
-WORST, LEFT_OUT = "worst ", "left_out "
+WORST, FOLLOWED, LEFT_OUT = "worst ", "followed ", "left_out "
 
 
 def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
@@ -48,14 +48,18 @@ def _parameters(context: JudgeContext, check: CheckSpec) -> Table:
                     quantile, values, 0.5, context.patients, context.n_patients, confidence=context.confidence
                 )
                 ends = [float(known.min()), float(known.max())] if len(known) else [None, None]
-                rows.append([shift, finding, str(level), len(known), *cells(median), *ends, left_out])
+                followed = context.measured(check.id, FOLLOWED + shift, level.name, finding)
+                led = int((followed[~np.isnan(values)] > 0).sum())
+                rows.append([shift, finding, str(level), len(known), *cells(median), *ends, led, left_out])
     columns = ["shift", "finding", "level", "cases", "median", "lower", "upper", "not assessable"]
     return Table(
         check=check.id,
         domain=check.domain,
         title="Parameters that did most harm, case by case",
-        columns=[*columns, "lowest", "highest", "left out"],
+        columns=[*columns, "lowest", "highest", "by gradient", "left out"],
         rows=rows,
-        note="Cases: those that some acquisition inside the envelope makes worse than the image as it is. Left out: cases to "
+        note="Cases: those that some acquisition inside the envelope makes worse than the image as it is; the value of "
+        "each case and whether a gradient led to it are kept with the scores. By gradient: cases whose worst combination was "
+        "reached along the slope of this parameter, the others by trying. Left out: cases to "
         "which the shift does not apply. Lower and upper: limits of the median.",
     )

@@ -18,6 +18,7 @@ CLEAN = 4 * (LABEL - 0.5)
 def context(attacked, dose, left_out):
     quantities = {
         Quantity(condition=ID, name=f"worst {DOSE}", level="1", finding="f"): dose,
+        Quantity(condition=ID, name=f"followed {DOSE}", level="1", finding="f"): np.where(np.arange(N) < 40, 1.0, 0.0),
         Quantity(condition=ID, name=f"left_out {DOSE}", level="", finding=""): left_out,
     }
     columns = {("clean", ""): CLEAN, (ID, "1"): attacked}
@@ -58,6 +59,6 @@ def test_parameters_are_shown_with_what_was_left_out():
     assert not any("bit depth" in table.title for table in tables)
     (row,) = tables[-1].rows
     shown = dict(zip(tables[-1].columns, row, strict=True))
-    assert (shown["shift"], shown["cases"], shown["left out"]) == (DOSE, 100, 10)
+    assert (shown["shift"], shown["cases"], shown["by gradient"], shown["left out"]) == (DOSE, 100, 40, 10)
     assert shown["lowest"] == 0.25
     assert shown["lower"] < shown["median"] < shown["upper"] < shown["highest"]
