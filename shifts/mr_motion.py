@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from robustbench_rad.shifts._ladder import Alter
 
 MOST_EVENTS = 6
+REGISTRATIONS = ("anatomy", "centre-of-mass")
 _QUIET = 0.05  # of the scan before and after the centre of k-space, without an event
 
 
@@ -55,7 +56,8 @@ class MrMotion(MrShift):
     Emulated: of one coil, without phase, in the plane; slices of a volume share the moments and the poses. A case whose
     pixel spacing is unknown is not applicable. Measurements per level: ``motion_rms_mm_requested``, ``motion_rms_mm`` and
     ``motion_rms_degrees`` over the lines, ``motion_events``, and ``displaced_energy_share``: the energy of k-space that was
-    acquired out of the reference pose; ``residual_displacement_px`` of the whole image, by registration.
+    acquired out of the reference pose; ``residual_displacement_px`` of the whole image, by registration of the magnitude; and
+    ``centre_of_mass_px``, the displacement of the centre of mass of the complex image, by the phase of k-space.
 
     Attributes:
         levels: Root mean square over the lines of the displacement in mm, mildest first; 0 is the image itself.
@@ -63,6 +65,8 @@ class MrMotion(MrShift):
         events: Movements, or 0: from 1 at 0.5 mm to 6 at 8 mm.
         order: When lines are acquired: ``linear`` from one end of k-space to the other, ``interleaved`` (every second
             line first), or ``centric``.
+        registration: What is brought back to its place: ``anatomy`` (edges of the magnitude, so that boxes and masks stay true)
+            or ``centre-of-mass`` (of the complex image). The two differ by tenths of a pixel.
         phase_encoding: ``auto`` (from the header, else ``column``), ``column`` or ``row``.
     """
 
@@ -73,10 +77,12 @@ class MrMotion(MrShift):
     degrees_per_mm: float = 1.0
     events: int = 0
     order: str = "linear"
+    registration: str = "anatomy"
     phase_encoding: str = "auto"
 
     def __post_init__(self) -> None:
         require_one_of(self, "order", ("linear", "interleaved", "centric"))
+        require_one_of(self, "registration", REGISTRATIONS)
         require_one_of(self, "phase_encoding", PHASE_OPTIONS)
         require_positive(self, ("degrees_per_mm",), zero=True)
         if isinstance(self.events, bool) or self.events not in range(MOST_EVENTS + 1):
@@ -92,7 +98,7 @@ class MrMotion(MrShift):
 
         def alter(rms_mm: float) -> Change:
             events = self.events or events_for(rms_mm)
-            images, rows = [], []
+            images, rows, centres = [], [], []
             for image, pixel, axis, (moments, steps) in cases:
                 lines = line_numbers(image.shape[axis], torch.device("cpu"))
                 when = event_times(acquisition_times(lines, self.order), lines, moments[:events])
@@ -100,7 +106,9 @@ class MrMotion(MrShift):
                 poses = scaled_poses(
                     steps[:events][when.argsort()], segment, lines, rms_mm, rms_mm * self.degrees_per_mm
                 )
-                images.append(with_poses(image, pixel, axis, segment, poses))
+                signal = registered(with_poses(image, pixel, axis, segment, poses), image, by=self.registration)
+                images.append(signal.abs())
+                centres.append(centre_displacement_px(signal.detach(), image.detach()).norm())
                 rows.append(self._about(image, axis, poses[segment]))
             values = torch.stack(rows).to(batch.device)
             left = [
@@ -111,6 +119,7 @@ class MrMotion(MrShift):
             measured = {name: values[:, column] for column, name in enumerate(names)}
             measured["motion_rms_mm_requested"] = torch.full_like(values[:, 0], rms_mm)
             measured["residual_displacement_px"] = torch.stack(left)
+            measured["centre_of_mass_px"] = torch.stack(centres)
             measured["motion_events"] = torch.full_like(values[:, 0], events)
             return Change(
                 images=torch.stack(images),
@@ -186,7 +195,7 @@ def scaled_poses(steps: Tensor, segment: Tensor, lines: Tensor, rms_mm: float, r
 
 
 def with_poses(image: Tensor, spacing_mm: Tensor, axis: int, segment: Tensor, poses: Tensor) -> Tensor:
-    """Acquire the lines along ``axis`` of a magnitude image ``(…, H, W)``, each with the image in its pose."""
+    """Acquire the lines along ``axis`` of a magnitude image ``(…, H, W)``, each with the image in its pose; complex."""
     kspace = torch.fft.fft(image, dim=axis)
     for number, pose in enumerate(poses):
         if bool(pose.abs().sum() == 0.0):
@@ -194,19 +203,39 @@ def with_poses(image: Tensor, spacing_mm: Tensor, axis: int, segment: Tensor, po
         taken = along((segment == number).to(image.device), axis)
         moved = torch.fft.fft(posed(image, spacing_mm, pose), dim=axis)
         kspace = torch.where(taken, moved, kspace)
-    result: Tensor = registered(torch.fft.ifft(kspace, dim=axis), image).abs()
+    result: Tensor = torch.fft.ifft(kspace, dim=axis)
     return result
 
 
-def registered(moved: Tensor, reference: Tensor) -> Tensor:
-    """Shift a complex image ``(…, H, W)`` by parts of a pixel so that its magnitude lies on the reference."""
+def registered(moved: Tensor, reference: Tensor, *, by: str = "anatomy") -> Tensor:
+    """Shift a complex image ``(…, H, W)`` by parts of a pixel so that it lies on the reference, see :data:`REGISTRATIONS`."""
     for _ in range(3):
-        offset = displacement_px(moved.detach().abs(), reference.detach())
+        if by == "anatomy":
+            offset = displacement_px(moved.detach().abs(), reference.detach())
+        else:
+            offset = centre_displacement_px(moved.detach(), reference.detach())
         for axis, pixels in ((-2, offset[0]), (-1, offset[1])):
             frequency = torch.fft.fftfreq(moved.shape[axis], device=moved.device)
             ramp = torch.polar(torch.ones_like(frequency), 2.0 * math.pi * frequency * pixels)
             moved = torch.fft.ifft(torch.fft.fft(moved, dim=axis) * along(ramp, axis), dim=axis)
     return moved
+
+
+def centre_displacement_px(image: Tensor, reference: Tensor) -> Tensor:
+    """Rows and columns ``(2,)`` by which the centre of mass of an image ``(…, H, W)`` lies beside that of its reference.
+
+    By the phase of the first line of k-space beside its centre, the centre of mass on a circle; exact for a shift.
+
+    >>> picture = torch.zeros(8, 8); picture[2:4, 3:6] = 1.0
+    >>> centre_displacement_px(picture.roll((2, -1), (0, 1)), picture).round(decimals=4).tolist()
+    [2.0, -1.0]
+    """
+    offsets = []
+    for axis in (-2, -1):
+        sums = [values.reshape(-1, *values.shape[-2:]).sum(0).sum(-3 - axis) for values in (image, reference)]
+        first = [torch.fft.fft(line)[min(1, len(line) - 1)] for line in sums]
+        offsets.append(-(first[0] * first[1].conj()).angle() * len(sums[0]) / (2.0 * math.pi))
+    return torch.stack(offsets).to(reference.dtype)
 
 
 def displacement_px(image: Tensor, reference: Tensor) -> Tensor:
