@@ -19,6 +19,7 @@ from robustbench_rad.cli_measure import measure
 from robustbench_rad.cli_medmnist_c import medmnist_c
 from robustbench_rad.cli_power import power
 from robustbench_rad.cli_profile import profile_app
+from robustbench_rad.cli_selftest import selftest
 from robustbench_rad.cli_sheet import sheet
 from robustbench_rad.cli_support import (
     JsonOption,
@@ -324,6 +325,7 @@ app.command("check-table")(check_table)
 app.command("measure")(measure)
 app.command("medmnist-c")(medmnist_c)
 app.command("power")(power)
+app.command("selftest")(selftest)
 app.command("sheet")(sheet)
 
 

@@ -119,7 +119,7 @@ def _device(images: Images, anatomy: NDArray[np.bool_], rng: np.random.Generator
     slope = rng.uniform(-0.3, 0.3, count)[:, None, None]
     rows, columns = np.arange(SIDE)[None, :, None], np.arange(SIDE)[None, None, :]
     line = np.abs(columns - x - slope * (rows - SIDE / 2)) < 0.7
-    return np.asarray(images + np.float32(0.16) * (line & anatomy), dtype=np.float32)
+    return np.asarray(images + np.float32(0.10) * (line & anatomy), dtype=np.float32)
 
 
 def _offset(images: Images, anatomy: NDArray[np.bool_], rng: np.random.Generator) -> Images:

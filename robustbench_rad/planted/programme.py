@@ -90,7 +90,7 @@ class Cell:
         world = audit_world(given, DEFECTS[self.defect], self.association, checks, device=device)
         for strength in strengths:
             scores = constructed(world, "lesion", self.defect, strength)
-            yield _trial(
+            yield trial_of(
                 world,
                 scores,
                 checks,
@@ -135,7 +135,7 @@ class Control:
             cases, seed, lung_size_by_label=self.lung_size_by_label, heart_size_by_label=self.heart_size_by_label
         )
         world = audit_world(given, DEFECTS[self.defect], self.association, checks, device=device)
-        return _trial(
+        return trial_of(
             world,
             self.scores(world, seed),
             checks,
@@ -177,7 +177,7 @@ CONTROLS: tuple[Control, ...] = (
 )
 
 
-def _trial(
+def trial_of(
     world: World,
     scores: ScoreTable,
     checks: Sequence[CheckSpec],
@@ -189,6 +189,7 @@ def _trial(
     cases: int,
     replicate: int,
 ) -> Trial:
+    """Judge the scores of one model on one world."""
     found = context(world, scores)
     verdicts, statistics = _judged(found, checks)
     combined = worst_verdict(Verdict(verdicts[c.id]) for c in checks if c.domain is Domain.SHORTCUT)

@@ -83,13 +83,14 @@ def audit_world(
         association: P(mark | disease) = 1 - P(mark | no disease).
         checks: Audits; those without images of their own only judge.
         device: Where to compute.
-        model: A trained model instead of the planted reader.
+        model: A trained model of the one finding :data:`FINDING` instead of the planted reader.
     """
     carried = carried_by(given, association)
     images = np.clip(with_defect(given, defect, carried), 0, 1)
-    cases = _cases(given, images, carried)
+    model = model or classifier(device)
+    cases = _cases(given, images, carried, len(model.findings))
     conditions = tuple(entry(c.id).load().from_options(c.options) for c in checks if defaults(c.id).condition)
-    evaluator = _evaluator(model or classifier(device), tuple(c.among(conditions) for c in conditions))
+    evaluator = _evaluator(model, tuple(c.among(conditions) for c in conditions))
     states = {c.id: _fitted(c, evaluator, cases) for c in conditions if c.needs_fit}
     evaluator = replace(evaluator, states=states)
     chunks = [evaluator.chunk(cases[start : start + CHUNK]) for start in range(0, len(cases), CHUNK)]
@@ -102,7 +103,7 @@ def audit_world(
     )
 
 
-def _cases(given: Phantoms, images: NDArray[np.float32], carried: NDArray[np.bool_]) -> list[Case]:
+def _cases(given: Phantoms, images: NDArray[np.float32], carried: NDArray[np.bool_], findings: int) -> list[Case]:
     return [
         Case(
             record=CaseRecord(
@@ -110,7 +111,7 @@ def _cases(given: Phantoms, images: NDArray[np.float32], carried: NDArray[np.boo
                 patient_id=f"p{row:05}",
                 reference=f"p{row:05}",
                 files=(Path(f"p{row:05}"),),
-                labels=(float(given.labels[row]),) * len(OUTPUTS),
+                labels=(float(given.labels[row]),) * findings,
                 metadata={ATTRIBUTE: _value(carried[row])},
             ),
             image=torch.from_numpy(images[row])[None],

@@ -1,0 +1,160 @@
+"""``robustbench-rad selftest``: the shortcut audits tried on models with planted defects, and on models without.
+
+Exit codes: 0 every strong defect outside the organs was found and no control was reported, 1 otherwise, 2 a wrong option.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from robustbench_rad.cli_support import (
+    ExitCode,
+    JsonOption,
+    NoColorOption,
+    Output,
+    QuietOption,
+    VerboseOption,
+    command,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from robustbench_rad.planted.programme import Trial
+    from robustbench_rad.planted.trained import TrainedTrial
+    from robustbench_rad.profile import CheckSpec
+
+STRENGTHS = (0.1, 0.3, 1.0)
+ASSOCIATION = 0.7
+INSIDE = "device in the lung"  # covered by every mask: no audit of what lies outside can see it
+
+CasesOption = Annotated[int, typer.Option("--cases", min=50, help="Phantoms per data set.")]
+ReplicatesOption = Annotated[int, typer.Option("--replicates", min=1, help="Data sets per defect and control.")]
+TrainedOption = Annotated[bool, typer.Option("--trained", help="Train networks too; takes about a minute each.")]
+ProfileOption = Annotated[
+    str, typer.Option("--profile", help="Whose shortcut audits: quick, standard, full, or a file.")
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, …")]
+
+
+@command
+def selftest(
+    cases: CasesOption = 400,
+    replicates: ReplicatesOption = 1,
+    trained: TrainedOption = False,
+    profile: ProfileOption = "standard",
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    no_color: NoColorOption = False,
+) -> None:
+    """Plant defects, and see which of them the shortcut audits find; the published table is in docs/validity.md."""
+    from robustbench_rad.planted.programme import audits
+
+    output = Output(json=as_json, quiet=quiet, verbose=verbose, no_color=no_color)
+    checks = audits(profile)
+    trials = _constructed(checks, cases, replicates, device, output)
+    networks = _trained(checks, cases, replicates, device, output) if trained else []
+    problems = [*_problems(trials), *_problems_of(networks)]
+    if output.json:
+        output.print_json(_plain(trials, networks, problems, profile))
+    else:
+        _show(checks, trials, networks, problems, output)
+    if problems:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _constructed(checks: Sequence[CheckSpec], cases: int, replicates: int, device: str, output: Output) -> list[Trial]:
+    import torch
+
+    from robustbench_rad.planted.defects import DEFECTS
+    from robustbench_rad.planted.programme import CONTROLS, Cell
+
+    where = torch.device(device)
+    found: list[Trial] = []
+    for replicate in range(replicates):
+        for name in DEFECTS:
+            output.say(f"planting: {name} ({replicate + 1} of {replicates})")
+            cell = Cell(defect=name, association=ASSOCIATION, cases=cases, replicate=replicate)
+            found += cell.trials(checks, STRENGTHS, device=where)
+        for control in CONTROLS:
+            output.say(f"control: {control.name} ({replicate + 1} of {replicates})")
+            found.append(control.trial(checks, cases, replicate, device=where))
+    return found
+
+
+def _trained(
+    checks: Sequence[CheckSpec], cases: int, replicates: int, device: str, output: Output
+) -> list[TrainedTrial]:
+    import torch
+
+    from robustbench_rad.planted.trained import trained_trials
+
+    found = []
+    for item in trained_trials(checks, cases=cases, replicates=replicates, device=torch.device(device)):
+        output.say(f"trained: {item.trial.kind}: {item.trial.verdicts['shortcut domain']}")
+        found.append(item)
+    return found
+
+
+def _problems(trials: Sequence[Trial]) -> list[str]:
+    """What must not happen: a strong defect that lies open is missed, or a control is reported."""
+    from robustbench_rad.planted.programme import COMBINED
+    from robustbench_rad.planted.readout import APART
+
+    strongest = STRENGTHS[-1]
+    missed = [
+        f"missed: {t.kind} worth {t.strength:g} SD on {t.cases} cases"
+        for t in trials
+        if not t.control and t.strength == strongest and t.kind != INSIDE and not t.reports(COMBINED)
+    ]
+    alarms = [f"false alarm: {t.kind}" for t in trials if t.control and t.kind not in APART and t.reports(COMBINED)]
+    return [*missed, *alarms]
+
+
+def _problems_of(networks: Sequence[TrainedTrial]) -> list[str]:
+    alarms = [f"false alarm: {item.trial.kind}" for item in networks if item.trial.control and item.found]
+    # A network that was offered a mark and learned the disease all the same is no miss.
+    missed = [
+        f"missed: {item.trial.kind}, AUROC {item.audited_auroc:.2f} with the mark and {item.decorrelated_auroc:.2f} without"
+        for item in networks
+        if not item.trial.control and not item.found and item.audited_auroc - item.decorrelated_auroc > 0.05
+    ]
+    return [*missed, *alarms]
+
+
+def _plain(
+    trials: Sequence[Trial], networks: Sequence[TrainedTrial], problems: list[str], profile: str
+) -> dict[str, Any]:
+    return {
+        "profile": profile,
+        "problems": problems,
+        "trials": [asdict(trial) for trial in trials],
+        "trained": [asdict(item) for item in networks],
+    }
+
+
+def _show(
+    checks: Sequence[CheckSpec],
+    trials: Sequence[Trial],
+    networks: Sequence[TrainedTrial],
+    problems: list[str],
+    output: Output,
+) -> None:
+    from robustbench_rad.planted.tables import audits_table, kinds_table, trained_table
+
+    tables: list[Table] = [audits_table(checks, trials), kinds_table(trials)]
+    if networks:
+        tables.append(trained_table(networks))
+    for table in tables:
+        output.console.print(table)
+        output.console.print()
+    for problem in problems:
+        output.console.print(problem, markup=False)
+    if not problems:
+        output.console.print("Every strong defect outside the organs was found, and no control was reported.")

@@ -1,0 +1,73 @@
+"""The selftest command: what it plants, what it prints, and its exit codes."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from robustbench_rad import cli_selftest
+from robustbench_rad.cli import app
+from robustbench_rad.planted.programme import COMBINED, Trial
+
+PROFILE = """
+name = "only masks"
+version = 1
+[domains.shortcut]
+[checks."shortcut.masked-anatomy"]
+"""
+
+
+@pytest.fixture
+def profile(tmp_path):
+    path = tmp_path / "masks.toml"
+    path.write_text(PROFILE, "utf-8")
+    return str(path)
+
+
+def trial(kind, *, control=False, strength=0.0, verdict="pass"):
+    return Trial(
+        kind=kind,
+        control=control,
+        strength=strength,
+        association=0.7,
+        cases=100,
+        replicate=0,
+        verdicts={"shortcut.masked-anatomy": verdict, COMBINED: verdict},
+        statistics={"shortcut.masked-anatomy": 0.1},
+    )
+
+
+def test_it_plants_audits_and_prints_one_json_object(profile, monkeypatch):
+    monkeypatch.setattr(cli_selftest, "STRENGTHS", (0.0, 1.0))
+    result = CliRunner().invoke(app, ["selftest", "--cases", "250", "--profile", profile, "--json"])
+    content = json.loads(result.stdout)
+    kinds = {one["kind"] for one in content["trials"]}
+    assert {"corner marker", "kernel", "no shortcut", "labels permuted"} <= kinds
+    found = {one["kind"]: one["verdicts"] for one in content["trials"] if one["strength"] == 1.0}
+    assert found["corner marker"]["shortcut.masked-anatomy"] == "fail"
+    assert found["device in the lung"]["shortcut.masked-anatomy"] != "fail"
+    assert result.exit_code == (1 if content["problems"] else 0)
+
+
+@pytest.mark.parametrize(
+    ("trials", "said", "code"),
+    [
+        ([trial("kernel", strength=1.0, verdict="fail"), trial("no shortcut", control=True)], "Every strong defect", 0),
+        ([trial("kernel", strength=1.0, verdict="inconclusive")], "missed: kernel worth 1 SD", 1),
+        ([trial("no shortcut", control=True, verdict="fail")], "false alarm: no shortcut", 1),
+        ([trial("device in the lung", strength=1.0)], "Every strong defect", 0),
+    ],
+)
+def test_a_missed_defect_and_a_false_alarm_fail(trials, said, code, monkeypatch, profile):
+    monkeypatch.setattr(cli_selftest, "_constructed", lambda *_: trials)
+    result = CliRunner().invoke(app, ["selftest", "--profile", profile])
+    assert said in result.stdout
+    assert result.exit_code == code
+    assert "What each audit finds" in result.stdout
+
+
+def test_wrong_options_are_refused(tmp_path):
+    assert CliRunner().invoke(app, ["selftest", "--cases", "3"]).exit_code == 2
+    result = CliRunner().invoke(app, ["selftest", "--profile", str(tmp_path / "none.toml")])
+    assert result.exit_code == 2
+    assert "neither built in nor a file" in result.output
