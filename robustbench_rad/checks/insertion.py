@@ -182,7 +182,7 @@ def _told(item: Judged, p_values: Mapping[tuple[str, str], PValue]) -> Judged:
     said = [criterion.reason]
     p = p_values.get((criterion.finding, place))
     if p is not None and criterion.quantity == EFFECT:
-        said.append(f"sign-flip p {p.p:.2g}, by Holm {p.adjusted:.2g}")
+        said.append(f"object against placebo: sign-flip p {p.p:.2g}, by Holm {p.adjusted:.2g}")
     watched, shown = (WATCHED["effect"], "0.1 SD") if criterion.quantity == EFFECT else (WATCHED["flip"], "1 %")
     tolerance = criterion.tolerance
     if harm.lower is not None and harm.lower > watched and tolerance is not None and harm.lower <= tolerance:
