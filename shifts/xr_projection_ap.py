@@ -6,24 +6,27 @@ A structure at the distance OID from the detector is magnified by ``SID / (SID -
     source place = place · (1 - (1 - 1/k) · w(r)),
 
 k the ratio of the two, w = 1 up to the new edge of the heart and falling smoothly to 0 at the chest wall.
-Scatter and exposure of a bedside radiograph are shifts of their own.
+Without a grid and with a weak generator a bedside radiograph has more scatter and more noise as well; both are those of
+``shift.xr.scatter`` and ``shift.xr.dose``, after the heart has grown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from robustbench_rad.conditions import Level
+from robustbench_rad.conditions import Condition, Level
 from robustbench_rad.registry import register
 from robustbench_rad.shifts._ladder import AlterLevel, Change, ladder
 from robustbench_rad.shifts._levels import require_one_of
 from robustbench_rad.shifts._radiograph import RadiographShift
 from robustbench_rad.shifts._resample import pixel_axes, sampled, sampled_mask
 from robustbench_rad.shifts._thorax import Thorax, column, lungs_width, width_in_row
+from robustbench_rad.shifts.xr_dose import XrDose
+from robustbench_rad.shifts.xr_scatter import XrScatter
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,11 +54,15 @@ class XrProjectionAp(RadiographShift):
 
     Needs masks of the anatomy: of both lungs without the lung behind the heart, or of the heart itself. Cases without one, and
     those that are AP already, are not applicable. Measured per level: ``heart_width_factor`` as achieved, and
-    ``cardiothoracic_ratio`` (for masks of the lungs), both on the moved mask.
+    ``cardiothoracic_ratio`` (for masks of the lungs), both on the moved mask; with scatter or noise also what their own shifts
+    measure.
 
     Attributes:
         levels: Factors on the heart's width; 1 is the image itself.
         mask: What the masks of the anatomy show: ``lungs`` or ``heart``.
+        scatter_fraction: Of the field, as in ``shift.xr.scatter``, 0.6 or so at the bedside; 0: as it is.
+        exposure: Share of the exposure, as in ``shift.xr.dose``; 1: as it is.
+        display_curve: For both: ``log-linear`` (bright is little exposure) or ``linear`` (detector signal, bright is much).
     """
 
     neutral: ClassVar[float | None] = 1.0
@@ -66,10 +73,23 @@ class XrProjectionAp(RadiographShift):
 
     levels: tuple[Level, ...] = ladder(_UNIT, "1.03", "1.06", "1.10", "1.125", "1.15")
     mask: str = "lungs"
+    scatter_fraction: float = 0.0
+    exposure: float = 1.0
+    display_curve: str = "log-linear"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_one_of(self, "mask", ("lungs", "heart"))
+        _ = self.bedside  # checks the others
+
+    @property
+    def bedside(self) -> tuple[Condition, ...]:
+        """Scatter and noise, in the order of the imaging chain; none where they are as they were."""
+        curve = self.display_curve
+        scatter = XrScatter(levels=(XrScatter.level(self.scatter_fraction),), display_curve=curve)
+        dose = XrDose(levels=(XrDose.level(self.exposure),), display_curve=curve)
+        wanted = (self.scatter_fraction != 0.0, self.exposure != 1.0)
+        return tuple(shift for shift, does in zip((scatter, dose), wanted, strict=True) if does)
 
     def prepare_levels(self, batch: Batch) -> AlterLevel:
         """Find every heart."""
@@ -90,12 +110,15 @@ class XrProjectionAp(RadiographShift):
         def render(level: Level) -> Change:
             rows, columns = magnified_heart(before, batch.images, level.value)
             anatomy = sampled_mask(batch.anatomy, rows, columns)
+            magnified = sampled(batch.images, rows, columns).clamp(0.0, 1.0)
+            now, meant, why, said = _one_after_the_other(replace(batch, images=magnified), self.bedside)
             return Change(
-                images=sampled(batch.images, rows, columns).clamp(0.0, 1.0),
-                measured=self._measured(anatomy, before, batch),
-                applicable=found & ~already,
-                reason=reason,
+                images=now.images,
+                measured={**self._measured(anatomy, before, batch), **said},
+                applicable=found & ~already & meant,
+                reason=", ".join(filter(None, (reason, why))),
                 attributes={"ViewPosition": "AP"},
+                case_attributes=_news(batch, now),
                 anatomy=anatomy,
                 lesion=sampled_mask(batch.lesion, rows, columns),
             )
@@ -120,6 +143,28 @@ class XrProjectionAp(RadiographShift):
             return [Thorax.unknown()] * count
         read = Thorax.of_lungs if self.mask == "lungs" else Thorax.of_heart
         return [read(mask) for mask in masks[:, 0]]
+
+
+def _one_after_the_other(batch: Batch, shifts: Sequence[Condition]) -> tuple[Batch, Tensor, str, dict[str, Tensor]]:
+    """The batch after shifts of one level each, where all apply, why not elsewhere, and what they measured."""
+    meant, reasons = torch.ones(len(batch), dtype=torch.bool, device=batch.device), []
+    said: dict[str, Tensor] = {}
+    for shift in shifts:
+        applied = shift.apply(batch, None, None)
+        (variant,) = applied.variants
+        if variant.applicable is not None:
+            meant = meant & variant.applicable
+        reasons += [variant.reason] if variant.reason else []
+        said |= {m.quantity: m.values for m in applied.measurements}
+        batch = variant.applied_to(batch)
+    return batch, meant, ", ".join(reasons), said
+
+
+def _news(before: Batch, after: Batch) -> tuple[dict[str, str], ...]:
+    """What the header of each case says now and did not say before."""
+    nothing: tuple[Mapping[str, str], ...] = ({},) * len(before)
+    rows = zip(before.attributes or nothing, after.attributes or nothing, strict=True)
+    return tuple({name: text for name, text in new.items() if old.get(name) != text} for old, new in rows)
 
 
 def antero_posterior(batch: Batch) -> list[bool]:

@@ -8,7 +8,9 @@ import torch
 from robustbench_rad.conditions import Unit
 from robustbench_rad.errors import PlanError
 from robustbench_rad.shifts._thorax import Thorax
+from robustbench_rad.shifts.xr_dose import XrDose
 from robustbench_rad.shifts.xr_projection_ap import XrProjectionAp
+from robustbench_rad.shifts.xr_scatter import XrScatter
 
 ROWS, COLUMNS = torch.arange(200)[:, None], torch.arange(240)
 HEART = ((ROWS - 110) / 45.0) ** 2 + ((COLUMNS - 130) / 50.0) ** 2 < 1
@@ -46,6 +48,37 @@ def test_the_heart_grows_by_the_factor_and_the_chest_wall_stays(physical_batch, 
         assert ratio.tolist() == pytest.approx([99 / 209 * factor] * 2, abs=0.008)
         assert torch.equal(variant.anatomy[..., :18], batch.anatomy[..., :18])
         assert variant.changed_attributes(2) == ({"ViewPosition": "AP"},) * 2
+
+
+def test_at_the_bedside_there_is_more_scatter_and_more_noise(physical_batch, run):
+    batch = replace(
+        chest(physical_batch, attributes=({"XRayTubeCurrent": "200", "KVP": "120"}, {})),
+        spacing_mm=torch.full((2, 2), 1.5),
+    )
+    levels = (XrProjectionAp.level(1.15),)
+    (plain,), _ = run(XrProjectionAp(levels=levels), batch)
+    (bedside,), said = run(XrProjectionAp(levels=levels, scatter_fraction=0.6, exposure=0.5), batch)
+    (scattered,), _ = run(XrScatter(levels=(XrScatter.level(0.6),)), replace(batch, images=plain.images))
+    (noisy,), _ = run(XrDose(levels=(XrDose.level(0.5),)), replace(batch, images=scattered.images))
+    assert torch.equal(bedside.images, noisy.images)
+    assert said["contrast_factor", "1.15"].tolist() == pytest.approx([0.4 / 0.6] * 2)
+    assert (said["noise_sd", "1.15"] > 0).all()
+    said_anew = {"ViewPosition": "AP", "Grid": "NONE"}
+    assert bedside.changed_attributes(2) == ({**said_anew, "XRayTubeCurrent": "100"}, said_anew)
+    neutral = XrProjectionAp(levels=(XrProjectionAp.level(1),), scatter_fraction=0.6)
+    assert run(neutral, batch)[0][0].images is batch.images
+
+
+def test_a_source_of_more_scatter_is_not_applicable(physical_batch, run):
+    for variant in run(XrProjectionAp(scatter_fraction=0.2), chest(physical_batch))[0]:
+        assert not variant.applicable.any()
+        assert "the source has more scatter already" in variant.reason
+
+
+@pytest.mark.parametrize("options", [{"scatter_fraction": 1.2}, {"exposure": 0}, {"display_curve": "film"}])
+def test_a_bedside_without_meaning_is_refused(options):
+    with pytest.raises(PlanError, match=r"shift\.xr\.projection-ap"):
+        XrProjectionAp.from_options(options)
 
 
 def test_nothing_folds():
