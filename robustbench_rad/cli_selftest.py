@@ -72,17 +72,16 @@ def selftest(
 def _constructed(checks: Sequence[CheckSpec], cases: int, replicates: int, device: str, output: Output) -> list[Trial]:
     import torch
 
-    from robustbench_rad.planted.defects import DEFECTS
-    from robustbench_rad.planted.programme import CONTROLS, Cell
+    from robustbench_rad.planted import programme
 
     where = torch.device(device)
     found: list[Trial] = []
     for replicate in range(replicates):
-        for name in DEFECTS:
+        for name in programme.DEFECTS:
             output.say(f"planting: {name} ({replicate + 1} of {replicates})")
-            cell = Cell(defect=name, association=ASSOCIATION, cases=cases, replicate=replicate)
+            cell = programme.Cell(defect=name, association=ASSOCIATION, cases=cases, replicate=replicate)
             found += cell.trials(checks, STRENGTHS, device=where)
-        for control in CONTROLS:
+        for control in programme.CONTROLS:
             output.say(f"control: {control.name} ({replicate + 1} of {replicates})")
             found.append(control.trial(checks, cases, replicate, device=where))
     return found

@@ -61,7 +61,7 @@ def test_a_planted_marker_is_found_and_an_unused_one_is_not():
 
 @pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
 def test_a_control_is_not_reported(control):
-    trial = control.trial(CHECKS[:1], 300, 0, device=CPU)
+    trial = control.trial(CHECKS[:1], 150, 0, device=CPU)
     assert not trial.reports(COMBINED)
     if control.name in ("always the same", "labels permuted"):
         assert trial.verdicts[COMBINED] == Verdict.INCONCLUSIVE
