@@ -135,18 +135,31 @@ class ExtraNoise:
         return self.quantum.new_tensor([physics.mixed(alpha) for alpha in self._fractions(dose_fraction)]).T
 
     def about_level(
-        self, level: Level, extra: Tensor, dose_fraction: float | Sequence[float] | None = None
+        self, level: Level, extra: Tensor, noisy: Tensor, dose_fraction: float | Sequence[float] | None = None
     ) -> list[Measurement]:
-        """Requested and inserted noise of one level, whose value is the dose unless one is given."""
+        """Requested and inserted noise of one level, and all noise of its images, in the windows of the native noise.
+
+        Args:
+            level: Its value is the dose, unless one is given.
+            extra: What was inserted.
+            noisy: The images with it.
+            dose_fraction: One for all cases, or one for each.
+        """
         fractions = self._fractions(level.value if dose_fraction is None else dose_fraction)
         weights = self._weights(fractions)
         requested = (weights * self.field_sd_hu).square().sum(0).sqrt()
         inserted = requested.new_tensor(_levels(self.probes, extra.reshape(self.quantum.shape)))
         inserted = torch.where(self.inverse_i0.isfinite(), inserted, torch.nan)
         return [
-            Measurement(quantity="noise_sd_requested_hu", values=requested, level=level.name),
-            Measurement(quantity="noise_sd_hu", values=inserted, level=level.name),
+            Measurement(quantity="added_noise_sd_requested_hu", values=requested, level=level.name),
+            Measurement(quantity="added_noise_sd_hu", values=inserted, level=level.name),
+            Measurement(quantity="total_noise_sd_hu", values=self._total_sd_hu(noisy), level=level.name),
         ]
+
+    def _total_sd_hu(self, noisy: Tensor) -> Tensor:
+        """As ``native_noise_sd_hu``: in soft tissue, NaN where there is too little of it."""
+        cases = zip(self.probes, noisy.reshape(self.quantum.shape), strict=True)
+        return self.quantum.new_tensor([p.level(case) if p.soft_tissue else math.nan for p, case in cases])
 
 
 def _levels(probes: Sequence[NoiseProbe], cases: Tensor) -> list[float]:

@@ -73,5 +73,6 @@ class FewerPhotons:
             return images, []
         chosen = [fractions[row] for row in self.rows.tolist()]
         extra = self.noise.image(chosen)
-        measured = self.noise.about_level(level, extra, chosen)
-        return images.index_add(0, self.rows, extra), spread(measured, self.rows, self.count)
+        noisy = images.index_add(0, self.rows, extra)
+        measured = self.noise.about_level(level, extra, noisy[self.rows], chosen)
+        return noisy, spread(measured, self.rows, self.count)

@@ -108,8 +108,9 @@ class CtDose(Condition):
         spacing, or without soft tissue to read its noise from, is not applicable and comes back unchanged.
 
         Measurements: ``native_noise_sd_hu`` (as acquired), ``i0_quanta``, ``source_kernel_assumed`` (1 where the file
-        names no known kernel); per level ``noise_sd_requested_hu`` (Gaussian) and ``noise_sd_hu`` (inserted, with photon
-        starvation), both global noise levels of the extra noise.
+        names no known kernel); per level ``added_noise_sd_requested_hu`` (Gaussian) and ``added_noise_sd_hu`` (inserted,
+        with photon starvation), of the extra noise alone, and ``total_noise_sd_hu`` of the altered image. All are read in the
+        windows of homogeneous soft tissue; where there are too few, the added noise is that of the whole image.
 
         Raises:
             DataError: Not HU in physical space, or of another shape.
@@ -163,8 +164,8 @@ class CtDose(Condition):
             images = batch.images
             if level.value != 1.0 and noise is not None:
                 extra = noise.image(level.value)
-                measurements += spread(noise.about_level(level, extra), rows, len(batch))
                 images = images.index_add(0, rows, extra)
+                measurements += spread(noise.about_level(level, extra, images[rows]), rows, len(batch))
             header = scaled_attributes(batch, TUBE_OUTPUT, level.value) if level.value != 1.0 else ()
             yield Variant(level=level, images=images, applicable=applicable, reason=reason, case_attributes=header)
 

@@ -97,7 +97,8 @@ class CtKvp(Condition):
         noise cannot be read, is not applicable; nor is one whose file names a voltage beyond 70 to 140 kVp.
 
         Measurements: ``source_kvp``, ``source_kvp_assumed`` (1 where the file does not say it); per level
-        ``photon_fraction``, ``noise_sd_requested_hu`` and ``noise_sd_hu`` of the extra noise.
+        ``photon_fraction``, ``added_noise_sd_requested_hu`` and ``added_noise_sd_hu`` of the extra noise, and
+        ``total_noise_sd_hu`` with it.
 
         Raises:
             DataError: Not HU in physical space, or of another shape.

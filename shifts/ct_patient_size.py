@@ -75,7 +75,8 @@ class CtPatientSize(Condition):
         A case without pixel spacing, or without soft tissue to read its noise from, is not applicable and comes back
         unchanged.
 
-        Measurements per level: ``photon_fraction``, ``noise_sd_requested_hu`` and ``noise_sd_hu`` of the extra noise.
+        Measurements per level: ``photon_fraction``, ``added_noise_sd_requested_hu`` and ``added_noise_sd_hu`` of the extra
+        noise, and ``total_noise_sd_hu`` with it.
 
         Raises:
             DataError: Not HU in physical space, or of another shape.

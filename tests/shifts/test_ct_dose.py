@@ -9,6 +9,7 @@ import torch
 
 from robustbench_rad.conditions import Space, Unit
 from robustbench_rad.errors import DataError, ImageError, PlanError
+from robustbench_rad.metrology.native_noise import noise_hu
 from robustbench_rad.shifts.ct_dose import CtDose
 
 SOFT = ({"ConvolutionKernel": "STANDARD"},)
@@ -132,12 +133,26 @@ def test_native_noise_is_read_and_doubled_in_variance(physical_batch, run):
     torch.testing.assert_close(measured["native_noise_sd_hu", ""], own, rtol=0.1, atol=0.0)
 
 
+def test_total_noise_is_what_the_metrology_reads_in_the_altered_image(physical_batch, run):
+    """Native and added noise add in quadrature, all of them in the same windows of soft tissue."""
+    batch = physical_batch(body(noise_hu=14.0), unit=Unit.HU, spacing_mm=(2.8, 2.8), metadata=SOFT * 3)
+    variants, measured = run(CtDose(levels=levels(0.5, 0.25)), batch)
+    native = measured["native_noise_sd_hu", ""]
+    for variant in variants:
+        added, total = (measured[f"{kind}_noise_sd_hu", variant.level.name] for kind in ("added", "total"))
+        torch.testing.assert_close(total, torch.hypot(native, added), rtol=0.05, atol=0.0)
+        read = [noise_hu(image.numpy(), 2.8).sd for image in variant.images[:, 0, None]]
+        assert total.tolist() == pytest.approx(read, rel=0.1)  # windows chosen anew in the noisier image
+
+
 def test_starved_rays_add_noise_and_stay_finite(physical_batch, run):
     batch = physical_batch(water_disc(128, 2.8, 340.0), unit=Unit.HU, spacing_mm=(2.8, 2.8))
     variants, measured = run(CtDose(i0=3e4, bowtie_diameter_mm=0.0), batch)
     assert all(variant.images.isfinite().all() for variant in variants)
-    assert measured["noise_sd_hu", "0.5"] == pytest.approx(measured["noise_sd_requested_hu", "0.5"].item(), rel=0.02)
-    assert measured["noise_sd_hu", "0.025"] > 1.02 * measured["noise_sd_requested_hu", "0.025"]
+    assert measured["added_noise_sd_hu", "0.5"] == pytest.approx(
+        measured["added_noise_sd_requested_hu", "0.5"].item(), rel=0.02
+    )
+    assert measured["added_noise_sd_hu", "0.025"] > 1.02 * measured["added_noise_sd_requested_hu", "0.025"]
     # the logarithm of few counts reads as more attenuation
     inside = distances_mm(128, 2.8) < 160
     shift = [(variant.images - batch.images)[0, 0, inside].mean().item() for variant in variants]
@@ -155,7 +170,7 @@ def test_full_dose_is_the_image_itself_and_the_input_is_untouched(bodies, run):
 
 def test_levels_are_monotone_and_share_their_draw(bodies, run):
     variants, measured = run(CtDose(electronic_noise_quanta=0.0), bodies)
-    sd = torch.stack([measured["noise_sd_hu", variant.level.name] for variant in variants])
+    sd = torch.stack([measured["added_noise_sd_hu", variant.level.name] for variant in variants])
     assert (sd.diff(dim=0) > 0).all()
     noise = torch.stack([(variant.images - bodies.images).flatten() for variant in variants[:2]])
     assert torch.corrcoef(noise)[0, 1] > 0.999
@@ -188,7 +203,7 @@ def test_slices_of_a_volume_get_noise_of_their_own(physical_batch, run):
     noise = (variant.images - volume).reshape(6, -1)
     correlation = torch.corrcoef(noise) - torch.eye(6)
     assert correlation.abs().max() < 0.1
-    assert measured["noise_sd_hu", "0.25"].shape == (2,)
+    assert measured["added_noise_sd_hu", "0.25"].shape == (2,)
     (overlapping,), _ = run(CtDose(levels=levels(0.25), i0=1e5, slice_profile_fwhm_mm=4.0), batch)
     neighbours = torch.corrcoef((overlapping.images - volume).reshape(6, -1))
     assert neighbours[0, 1] > 0.5
@@ -255,7 +270,7 @@ def test_cases_it_cannot_serve_are_named_and_unchanged(physical_batch, run):
         assert variant.reason.startswith("pixel spacing unknown, pixels are not square, no native noise")
         assert torch.equal(variant.images[1:], images[1:])
         assert not torch.equal(variant.images[0], images[0])
-    assert measured["noise_sd_hu", "0.5"].isnan().tolist() == [False, True, True, True]
+    assert measured["added_noise_sd_hu", "0.5"].isnan().tolist() == [False, True, True, True]
 
 
 def test_a_clipped_source_is_not_applicable(physical_batch, run):
@@ -340,6 +355,6 @@ def test_real_slices(name, packs, physical_batch, run):
     assert variants[0].applicable.all()
     assert measured["source_kernel_assumed", ""].item() == 0
     assert 2 < measured["native_noise_sd_hu", ""].item() < 30
-    ratio = measured["noise_sd_hu", "0.5"] / measured["native_noise_sd_hu", ""]
+    ratio = measured["added_noise_sd_hu", "0.5"] / measured["native_noise_sd_hu", ""]
     assert 0.95 < ratio.item() < 1.3  # electronic noise lifts it
     assert torch.equal(variants[1].images[batch.images < -1024], batch.images[batch.images < -1024])

@@ -64,7 +64,7 @@ def test_calibration_to_native_noise_and_levels(physical_batch, run):
     native = measured["native_noise_sd_hu", ""]
     for variant in variants:
         expected = native * (1 / variant.level.value - 1) ** 0.5
-        torch.testing.assert_close(measured["noise_sd_hu", variant.level.name], expected, rtol=0.02, atol=0)
+        torch.testing.assert_close(measured["added_noise_sd_hu", variant.level.name], expected, rtol=0.02, atol=0)
 
 
 def test_it_is_marked_approximate_and_the_projections_physical():

@@ -106,7 +106,7 @@ def test_the_file_says_where_a_case_starts_and_noise_follows(bodies, run):
     torch.testing.assert_close(measured["photon_fraction", "80"], torch.tensor(fractions))
     assert fractions[2] == 1.0
     native = bodies.images[:, 0, 30:66, 30:66].std((1, 2))
-    added = measured["noise_sd_hu", "80"][:2] / native[:2]
+    added = measured["added_noise_sd_hu", "80"][:2] / native[:2]
     expected = torch.tensor([math.sqrt(1 / fraction - 1) for fraction in fractions[:2]])
     torch.testing.assert_close(added, expected, rtol=0.15, atol=0)
 

@@ -30,9 +30,9 @@ def test_noise_grows_with_the_root_of_the_photons_that_are_lost(bodies, run):
     for variant, centimetres in zip(variants, (2, 4, 6, 8, 10), strict=True):
         expected = native * math.sqrt(math.exp(0.19 * centimetres) - 1)
         name = variant.level.name
-        assert measured["noise_sd_requested_hu", name].mean().item() == pytest.approx(expected, rel=0.1)
+        assert measured["added_noise_sd_requested_hu", name].mean().item() == pytest.approx(expected, rel=0.1)
         torch.testing.assert_close(
-            measured["noise_sd_hu", name], measured["noise_sd_requested_hu", name], rtol=0.03, atol=0
+            measured["added_noise_sd_hu", name], measured["added_noise_sd_requested_hu", name], rtol=0.03, atol=0
         )
         assert measured["photon_fraction", name][0].item() == pytest.approx(math.exp(-0.19 * centimetres), rel=1e-4)
         assert variant.applicable.all()
@@ -42,7 +42,7 @@ def test_it_is_the_noise_of_the_same_fraction_of_the_dose_but_another_draw(bodie
     (larger,), measured = run(CtPatientSize(levels=(CtPatientSize.level(4),)), bodies)
     (lower,), dose = run(CtDose(levels=(CtDose.level(math.exp(-0.76)),)), bodies)
     torch.testing.assert_close(
-        measured["noise_sd_hu", "4"], dose["noise_sd_hu", str(math.exp(-0.76))], rtol=0.1, atol=0
+        measured["added_noise_sd_hu", "4"], dose["added_noise_sd_hu", str(math.exp(-0.76))], rtol=0.1, atol=0
     )
     extra = torch.stack([(v.images - bodies.images)[0].flatten() for v in (larger, lower)])
     assert abs(torch.corrcoef(extra)[0, 1].item()) < 0.05
@@ -62,7 +62,7 @@ def test_without_spacing_or_noise_a_case_is_not_applicable(physical_batch, run):
     assert variant.applicable.tolist() == [True, False, False]
     assert variant.reason == "pixel spacing unknown, no native noise to be read: no soft tissue, or no noise"
     assert torch.equal(variant.images[1:], images[1:])
-    assert measured["noise_sd_hu", "2"].isnan().tolist() == [False, True, True]
+    assert measured["added_noise_sd_hu", "2"].isnan().tolist() == [False, True, True]
     (nothing, *_), _ = run(CtPatientSize(), physical_batch(images, unit=Unit.HU))
     assert nothing.images is images or torch.equal(nothing.images, images)
     assert not nothing.applicable.any()

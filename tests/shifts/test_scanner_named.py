@@ -74,7 +74,7 @@ def test_spacing_masks_and_header_are_handed_on(slices, run):
     assert "XRayTubeCurrent" not in header[1]
     assert measured["ct.kernel level", "low, sharp"].tolist() == pytest.approx([1.6, 1.6])
     assert measured["ct.dose left_out", "low, sharp"].tolist() == [0, 0]
-    assert ("ct.dose noise_sd_hu", "low, sharp") in measured
+    assert ("ct.dose added_noise_sd_hu", "low, sharp") in measured
 
 
 def test_the_noise_of_members_is_independent(radiographs, slices, run):
