@@ -77,7 +77,7 @@ def _constructed(checks: Sequence[CheckSpec], cases: int, replicates: int, devic
     where = torch.device(device)
     found: list[Trial] = []
     for replicate in range(replicates):
-        for name in programme.DEFECTS:
+        for name in programme.KINDS:
             output.say(f"planting: {name} ({replicate + 1} of {replicates})")
             cell = programme.Cell(defect=name, association=ASSOCIATION, cases=cases, replicate=replicate)
             found += cell.trials(checks, STRENGTHS, device=where)

@@ -41,12 +41,12 @@ def trial(kind, *, control=False, strength=0.0, verdict="pass"):
 def test_it_plants_audits_and_prints_one_json_object(profile, monkeypatch):
     monkeypatch.setattr(cli_selftest, "STRENGTHS", (0.0, 1.0))
     kinds = ("corner marker", "device in the lung")
-    monkeypatch.setattr(programme, "DEFECTS", {name: programme.DEFECTS[name] for name in kinds})
+    monkeypatch.setattr(programme, "KINDS", kinds)
     monkeypatch.setattr(programme, "CONTROLS", programme.CONTROLS[:1])
     result = CliRunner().invoke(app, ["selftest", "--cases", "400", "--profile", profile, "--json"])
     content = json.loads(result.stdout)
-    kinds = {one["kind"] for one in content["trials"]}
-    assert kinds == {"corner marker", "device in the lung", "no shortcut"}
+    planted = {one["kind"] for one in content["trials"]}
+    assert planted == {"corner marker", "device in the lung", "no shortcut"}
     found = {one["kind"]: one["verdicts"] for one in content["trials"] if one["strength"] == 1.0}
     assert found["corner marker"]["shortcut.masked-anatomy"] == "fail"
     assert found["device in the lung"]["shortcut.masked-anatomy"] != "fail"

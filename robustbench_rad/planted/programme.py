@@ -24,6 +24,7 @@ from robustbench_rad.seeds import derive_seed
 STRENGTHS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 ASSOCIATIONS = (0.5, 0.6, 0.7, 0.9)
 SIZES = (100, 250, 1000, 4000)
+KINDS = tuple(DEFECTS)
 COMBINED = "shortcut domain"
 BESIDE = ("shortcut.scanner-dependence",)  # judged as a matter of robustness; shown, no part of the domain
 LEFT_OUT = ("shortcut.spike-and-recovery",)  # it only doubts passes, and costs the audits again
