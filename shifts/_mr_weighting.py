@@ -57,8 +57,8 @@ def reweighted(
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Images of another weighting at the same mean brightness, where that is possible, and the change of contrast.
 
-    A case with a map of its tissues has every pixel scaled by the ratio of its class; pixels of no class stay. Another has a
-    monotone map of three brightnesses.
+    A case with a map of its tissues has every pixel scaled by the ratio of its class, at the same mean over all classes; pixels
+    of no class (scalp, skull) stay as they are. Another has a monotone map of three brightnesses.
 
     Returns:
         Images, ``(N,)`` whether the case has a map or three brightnesses, and ``(N,)`` measured: ``contrast_ratio``, the
@@ -76,7 +76,7 @@ def reweighted(
         changed = torch.where(good, remapped(image, safe, ratios), image)
         if maps is not None:
             known = shares[row] > 0.0
-            by_class = with_class_maps(image, maps[row], image.new_tensor(class_ratios(source, target)))
+            by_class = _by_class(image, maps[row], image.new_tensor(class_ratios(source, target)))
             changed, good = torch.where(known, by_class, changed), good | known
         images.append(changed)
         possible.append(good)
@@ -84,12 +84,20 @@ def reweighted(
         inverted.append(float(not ordered))
     stacked = torch.stack(images)
     gain = tissue_mean(batch.images, inside) / tissue_mean(stacked, inside)
+    gain = torch.where(shares > 0.0, torch.ones_like(gain), gain)
     measured = {
         "contrast_ratio": stacked.new_tensor(contrast),
         "contrast_inverted": stacked.new_tensor(inverted),
         "classified_share": shares,
     }
     return stacked * per_case(gain, stacked), torch.stack(possible), measured
+
+
+def _by_class(image: Tensor, maps: Tensor, ratios: Tensor) -> Tensor:
+    """Every class by its ratio, and all by one gain that keeps their mean; a constant for gradients."""
+    sums = (maps * image.detach()).flatten(1).sum(1)
+    gain = sums.sum() / (sums * ratios).sum().clamp_min(torch.finfo(image.dtype).tiny)
+    return with_class_maps(image, maps, ratios * gain)
 
 
 def class_maps(batch: Batch, inside: Tensor) -> tuple[Tensor | None, Tensor]:

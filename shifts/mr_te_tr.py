@@ -50,8 +50,9 @@ class MrTeTr(MrShift):
     """A longer or shorter echo or repetition time, in brain images.
 
     Approximate: relaxation times are those of the literature, T1 of the field strength, T2 independent of it. Where the plan
-    gives a map of the tissues (``[data] tissue``) every class follows the signal equation, and what is of no class stays; else
-    three brightnesses stand for fluid, grey and white matter. A case with neither is not applicable.
+    gives a map of the tissues (``[data] tissue``) every class follows the signal equation, and what is of no class (scalp,
+    skull) stays as it is; else three brightnesses stand for fluid, grey and white matter. A case with neither is not
+    applicable.
 
     Measurements per level: ``time_factor_requested``, ``contrast_ratio`` (brightest over middle tissue, after over before),
     ``contrast_inverted`` (1 where tissues change their order; without a map the image stops at equal brightness),
