@@ -228,7 +228,7 @@ ROWS = (
     Row(
         id="attack.worst-acquisition",
         batch=ct,
-        options={"levels": [0.5, 1], "evaluations": 4},
+        options={"levels": [0.5, 1], "evaluations": 10, "shifts": ["shift.ct.dose", "shift.ct.kernel"]},
         window_hu=(-160.0, 240.0),
     ),
     Row(id="saliency.parameter-randomisation", batch=display, options={"seeds": 1, "references": 3}),
