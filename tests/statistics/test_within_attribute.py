@@ -96,7 +96,7 @@ def test_the_estimate_exceeds_the_tolerance_as_often_as_was_measured_on_phantoms
     [(0.7, 0.0, 0.0), (0.7, 0.2, 1.0), (0.7, 0.5, 1.0), (0.9, 0.2, 0.52), (0.9, 0.5, 1.0), (0.5, 0.5, 1.0)],
 )
 def test_dependence_within_labels_alarms_as_often_as_was_measured_on_phantoms(r, b, published):
-    """At n = 1000 and a one-sided level of 0.01; unlike the AUC within values it sees a marker that does not go with the label."""
+    """At n = 1000 and a one-sided level of 0.01; it sees a marker that does not go with the label too."""
     found = [conditional_auc(*cases(seed, r=r, b=b), confidence=0.98) for seed in range(60)]
     assert np.mean([not e.lower <= 0.5 <= e.upper for e in found]) == pytest.approx(published, abs=0.25)
 
