@@ -216,3 +216,12 @@ def test_a_function_of_numbers_is_followed_by_differences():
     assert found.item() == 2.0
     (slope,) = torch.autograd.grad(found, value)
     assert slope.item() == pytest.approx(0.25, rel=1e-6)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.id.startswith("shift.mr.")], ids=lambda row: row.id)
+def test_magnitude_whose_zero_is_elsewhere_on_the_scale_is_altered_from_there(row):
+    plain = mr()
+    moved = replace(plain, images=plain.images - 0.25, zero_signal=torch.full((CASES,), -0.25))
+    values = torch.tensor(row.values, dtype=torch.float64)
+    expected = row.made().continuous(plain)(values).images - 0.25
+    torch.testing.assert_close(row.made().continuous(moved)(values).images, expected, rtol=1e-4, atol=1e-5)
