@@ -13,10 +13,11 @@ $(VENV)/.base: pyproject.toml constraints.txt
 	touch $@
 
 # foolbox asks for a newer requests than torchattacks says it needs, and torchattacks imports none: hence --no-warn-conflicts.
-# torchvision and timm are tested as model sources only. Their wheels ask for a CUDA build of torch, hence --no-deps.
+# torchvision and timm are tested as model sources only. Their wheels ask for a CUDA build of torch, hence --no-deps. medmnistc, beside
+# which MedMNIST-C is tested, pins an old scikit-image.
 $(VENV)/.test: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-conflicts -c constraints.txt -e '.[test]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torchvision==0.28.0 timm==1.0.31
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torchvision==0.28.0 timm==1.0.31 medmnistc==0.1.0 medmnist==3.0.1
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.test
