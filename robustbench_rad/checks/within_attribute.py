@@ -113,7 +113,7 @@ def _compared(context: JudgeContext, finding: str, column: Attribute) -> NDArray
 
 
 def chosen(context: JudgeContext, finding: str, column: Attribute) -> Cells:
-    """Cases of the values with ten positives and ten negatives or more.
+    """Cases of the values with ten positive and ten negative patients or more.
 
     Raises:
         StatisticsError: The column is not assessable, or fewer than two values hold as many.
@@ -126,13 +126,13 @@ def chosen(context: JudgeContext, finding: str, column: Attribute) -> Cells:
     used: list[tuple[int, str, list[int]]] = []
     lacking: list[tuple[int, str, list[int]]] = []
     for place, value in enumerate(column.values):
-        held = [int(((codes == place) & (label == side)).sum()) for side in (1.0, 0.0)]
+        held = [len(np.unique(context.patients[(codes == place) & (label == side)])) for side in (1.0, 0.0)]
         (used if min(held) >= LEAST_CASES else lacking).append((place, value, held))
-    few = tuple(f"{value} ({held[0]} positives, {held[1]} negatives)" for _, value, held in lacking)
+    few = tuple(f"{value} ({held[0]} positive, {held[1]} negative)" for _, value, held in lacking)
     if len(used) < 2:
         raise StatisticsError(
-            f"not powered: two values of {column.column} with {LEAST_CASES} positives and {LEAST_CASES} negatives are needed"
-            + (f"; too few in {', '.join(few)}" if few else "")
+            f"not powered: two values of {column.column} with {LEAST_CASES} positive and {LEAST_CASES} negative patients are "
+            "needed" + (f"; too few in {', '.join(few)}" if few else "")
         )
     kept = np.isin(codes, [place for place, _, _ in used]) & ~np.isnan(label)
     return Cells(
@@ -215,7 +215,7 @@ def _table(context: JudgeContext, check: CheckSpec, columns: list[Attribute]) ->
         rows=rows,
         note="Within: the mean of the AUROCs within each value, weighted by its cases. Re-weighted: every case weighted by "
         "p(a) p(y) / p(a, y), so that column a and label y are independent; nothing is drawn twice. Continuous columns in "
-        f"fifths. All on the cases of values with {LEAST_CASES} positives and {LEAST_CASES} negatives or more.",
+        f"fifths. All on the cases of values with {LEAST_CASES} positive and {LEAST_CASES} negative patients or more.",
     )
 
 

@@ -113,7 +113,7 @@ def reweighted_auc(
 
     It equals ``sum_ab p(a) p(b) A_ab``, A_ab being the AUC of positives of value a against negatives of value b; no case is
     drawn twice. The influence includes that of the estimated shares p(a). Interval: score-inverted with the effective
-    numbers of cases, widened to the patient-clustered variance where that is larger.
+    numbers of cases, widened to the patient-clustered variance where that is larger, with Satterthwaite's degrees of freedom.
 
     Args:
         labels: ``(N,)`` 1, 0 or NaN (ignored).
@@ -135,7 +135,7 @@ def reweighted_auc(
     share = np.bincount(cases.code) / len(cases.code)
     deviations = np.zeros(len(cases.code))
     moved = np.zeros(len(share))  # how the area moves with the share of each value
-    sizes, degrees = [], []
+    sizes = []
     value = 0.0
     for label in (1.0, 0.0):
         own, others = cases.truth == label, cases.truth != label
@@ -144,17 +144,18 @@ def reweighted_auc(
         placed = placed if label == 1 else 1 - placed
         mean = np.bincount(cases.code[own], weights=placed, minlength=len(share)) / count
         deviations[own] = share[cases.code[own]] / count[cases.code[own]] * (placed - mean[cases.code[own]])
+        _widen(deviations, own, cases)
         moved += mean
         value = float(share @ mean)
         sizes.append(1 / float((share**2 / count).sum()))
-        degrees.append(min(count_patients(cases.patient[own]), sizes[-1]) - 1)
+    degrees = _degrees(deviations, cases)
     deviations += (moved[cases.code] - float(share @ moved)) / len(cases.code)
     influence = cluster_influence(deviations, cases.patient, n_patients)
     lower, upper = score_limits(
         value,
         covariance(influence, influence),
         lambda area: symmetric_variance(area, sizes[0], sizes[1]),
-        degrees=min(degrees),
+        degrees=degrees,
         confidence=confidence,
     )
     estimate = Estimate(
@@ -214,6 +215,26 @@ def _within(cases: _Cases, n_patients: int, confidence: float) -> Estimate:
         method="mean within values, score-inverted Hanley-McNeil",
         influence=influence,
     )
+
+
+def _widen(deviations: Floats, own: NDArray[np.bool_], cases: _Cases) -> None:
+    """Undo, in place, what a mean of few patients takes from their deviations: ``sqrt(P / (P - 1))`` of each value."""
+    for value in np.unique(cases.code):
+        here = own & (cases.code == value)
+        patients = count_patients(cases.patient[here])
+        deviations[here] *= np.sqrt(patients / max(patients - 1, 1))
+
+
+def _degrees(deviations: Floats, cases: _Cases) -> float:
+    """Satterthwaite's degrees of freedom: a rare value of a label carries most of the variance, on few patients."""
+    total = squared = 0.0
+    for cell in np.unique(2 * cases.code + (cases.truth == 1)):
+        here = 2 * cases.code + (cases.truth == 1) == cell
+        sums = np.bincount(cases.patient[here], weights=deviations[here])
+        variance = float(sums @ sums)
+        total += variance
+        squared += variance**2 / max(count_patients(cases.patient[here]) - 1, 1)
+    return total**2 / squared if squared > 0 else float(len(np.unique(cases.patient)) - 1)
 
 
 def _weights(code: Indices, share: Floats) -> Floats:

@@ -21,7 +21,7 @@ def draw(seed, *, n=N, r=0.9, b=1.0):
     return label, 1.5 * label + rng.normal(size=n) + b * marker, np.where(marker, "A", "B")
 
 
-def outcome(label, margins, role="nuisance", **columns):
+def outcome(label, margins, role="nuisance", patients=None, **columns):
     return within_attribute.judge(
         JudgeContext(
             scores=ScoreTable(
@@ -31,7 +31,7 @@ def outcome(label, margins, role="nuisance", **columns):
             ),
             findings=("f",),
             labels=np.asarray(label, float)[:, None],
-            patients=np.arange(len(label)),
+            patients=np.arange(len(label)) if patients is None else patients,
             metadata={name: [str(value) for value in values] for name, values in columns.items()},
             roles=dict.fromkeys(columns, role),
         ),
@@ -102,8 +102,8 @@ def test_a_value_with_too_few_of_a_label_is_named():
         ({"margins": np.random.default_rng(0).normal(size=N)}, "no signal"),
         ({"margins": np.zeros(N)}, "no signal"),
         ({"margins": np.full(N, np.inf)}, "NaN or infinity"),
-        ({"label": np.ones(N)}, "10 positives and 10 negatives are needed"),
-        ({"label": np.r_[np.ones(15), np.zeros(N - 15)]}, "10 positives and 10 negatives are needed"),
+        ({"label": np.ones(N)}, "10 positive and 10 negative patients are needed"),
+        ({"label": np.r_[np.ones(15), np.zeros(N - 15)]}, "10 positive and 10 negative patients are needed"),
     ],
     ids=["one value", "500 values", "missing", "no signal", "constant", "infinite", "one class", "few positives"],
 )
@@ -113,6 +113,12 @@ def test_what_cannot_be_told_is_not_assessable_and_says_why(change, said):
     assert criterion.verdict is Verdict.INCONCLUSIVE
     assert criterion.reason.startswith("not assessable: ")
     assert said in criterion.reason
+
+
+def test_many_images_of_few_patients_do_not_make_a_value():
+    label, margins, scanner = draw(7, n=400)
+    criterion = only(label, margins, scanner=scanner, patients=np.arange(400) % 9)
+    assert "10 positive and 10 negative patients are needed; too few in A (9 positive, 7 negative)" in criterion.reason
 
 
 def test_no_metadata_says_what_to_declare():
