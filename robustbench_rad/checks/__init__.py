@@ -92,6 +92,9 @@ SEEN_ATTACKS = frozenset(
         "attack.spatial",
     }
 )
+# What is taken out was there, so a model without use for it answers nothing (0.001 SD on the demo's clean classifier, 0.62 on
+# the one that reads a marker); what is laid in may be new to a model that never learned from it. Letters answered for nothing
+# there; a frame, shutters and an electrode moved the clean classifier by 0.2 to 0.3 SD, so those are shown, not judged.
 # 0.2 SD: a small standardised effect; a planted marker worth 0.16 SD bought 0.013 AUROC where it went with 70 % of the label.
 _COUNTERFACTUAL = CheckDefaults(
     domain=Domain.SHORTCUT,
@@ -100,6 +103,7 @@ _COUNTERFACTUAL = CheckDefaults(
     tolerance={"effect": 0.2, "flip": 0.05},
     critical_harm={"effect": 1.0, "flip": 0.20},
 )
+_UNFAMILIAR = replace(_COUNTERFACTUAL, informational=True, judged_if_asked=True)
 _OWN: dict[str, CheckDefaults] = {
     "attack.diagnostics": CheckDefaults(
         domain=Domain.ADVERSARIAL,
@@ -169,10 +173,12 @@ _OWN: dict[str, CheckDefaults] = {
         critical_harm=0.10,
     ),
     "shortcut.insert-border": replace(
-        _COUNTERFACTUAL, summary="What a black or white frame does to score and calls, beyond its placebo."
+        _UNFAMILIAR,
+        summary="What a black or white frame does to score and calls, beyond its placebo; shown, not judged.",
     ),
     "shortcut.insert-collimation": replace(
-        _COUNTERFACTUAL, summary="What edges of collimator shutters do to score and calls, beyond their placebo."
+        _UNFAMILIAR,
+        summary="What edges of collimator shutters do to score and calls, beyond their placebo; shown, not judged.",
     ),
     "shortcut.insert-marker": replace(
         _COUNTERFACTUAL, summary="What a lead side marker in each corner does to score and calls, beyond its placebo."
@@ -181,7 +187,8 @@ _OWN: dict[str, CheckDefaults] = {
         _COUNTERFACTUAL, summary="What a line of burned-in text does to score and calls, beyond its placebo."
     ),
     "shortcut.insert-tube": replace(
-        _COUNTERFACTUAL, summary="What a catheter or an electrode does to score and calls, beyond its placebo."
+        _UNFAMILIAR,
+        summary="What a catheter or an electrode does to score and calls, beyond its placebo; shown, not judged.",
     ),
     "shortcut.remove-markers": replace(
         _COUNTERFACTUAL, summary="What taking out the markers or the frame does to score and calls, beyond its placebo."

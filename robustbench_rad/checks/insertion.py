@@ -69,6 +69,7 @@ class Changes:
 def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
     """Judge effect and flips of every finding; of all places the worst decides."""
     places = [level for level in context.levels.get(check.id, ()) if not level.name.endswith(PLACEBO)]
+    rare = _rarely_found(context, check, places)
     comparisons = [
         Comparison(
             finding=finding,
@@ -82,14 +83,28 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
         for finding in context.findings
         for quantity, harm, make in ((EFFECT, "effect", _effect), (FLIPS, "flip", _flips))
         for place in places
+        if place.name not in rare
     ]
     p_values = _p_values(context, check, places)
     judged = [_told(item, p_values) for item in judge_jointly(context, check, comparisons)]
     return CheckOutcome(
         judged=judged,
         tables=[_positions(context, check, places, p_values), *_found(context, check, places)],
-        notices=_unlike_placebos(context, check, places),
+        notices=[*_unlike_placebos(context, check, places), *rare.values()],
     )
+
+
+def _rarely_found(context: JudgeContext, check: CheckSpec, places: list[Level]) -> dict[str, str]:
+    """What too few patients have for its removal to be judged, with a notice; empty where that holds for all there is."""
+    rare: dict[str, str] = {}
+    for place in places:
+        found = context.measured(check.id, "found", place.name)
+        patients = count_patients(context.patients[found == 1])
+        if np.isfinite(found).any() and patients < LEAST_PATIENTS:
+            rare[place.name] = (
+                f"{check.id}: {place.name} found in {patients} patients only, {LEAST_PATIENTS} are needed: not judged"
+            )
+    return rare if len(rare) < len(places) else {}
 
 
 def changes(context: JudgeContext, condition: str, place: str, finding: str) -> Changes:

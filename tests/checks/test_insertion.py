@@ -222,6 +222,28 @@ def test_a_removed_marker_is_judged_on_the_films_that_had_one():
     assert criteria["effect beyond placebo"].verdict is Verdict.FAIL
 
 
+def test_what_too_few_patients_have_is_told_and_does_not_keep_the_rest_from_being_judged():
+    batch = films()
+    batch.images[:150, :, 2:8, SIDE - 8 : SIDE - 6] = 1.0
+    batch.images[:150, :, 6:8, SIDE - 8 : SIDE - 3] = 1.0
+    batch.images[:4, :, :3] = 0.0
+    removal = condition("shortcut.remove-markers")
+    criteria, outcome = judged(context(removal, batch, lesion), removal.id)
+    assert criteria["effect beyond placebo"].verdict is Verdict.PASS
+    assert outcome.notices == ["shortcut.remove-markers: frame found in 4 patients only, 10 are needed: not judged"]
+    assert rows(outcome)["frame"]["note"].startswith("not assessable: 4 patients")
+
+
+def test_what_may_be_new_to_a_model_is_shown_and_judged_only_when_asked():
+    frame = condition("shortcut.insert-border", levels=["black frame"])
+    made = context(frame, films(), lambda x: lesion(x) + 20 * x[:, 0, :1].mean((1, 2)))
+    shown, _ = judged(made, frame.id)
+    assert {c.verdict for c in shown.values()} == {Verdict.INFORMATIONAL}
+    asked = _spec(frame.id, {"tolerance": {"effect": 0.2, "flip": 0.05}}, profiled=True, enabled=True)
+    verdicts = {item.criterion.quantity: item.criterion.verdict for item in insertion.judge(made, asked).judged}
+    assert verdicts["effect beyond placebo"] is Verdict.FAIL
+
+
 def test_a_placebo_that_is_much_weaker_is_told():
     marker = condition(height_share=0.12, levels=["top right"])
     made = context(marker, films(), lesion)
