@@ -189,3 +189,30 @@ def test_an_attack_goes_through_a_rounding_that_masks_the_gradient(lab):
     assert masked < 0.1
     assert undefended > 0.25
     assert through >= undefended - 0.05
+
+
+@pytest.mark.parametrize(
+    "defence",
+    [
+        QUANTISED,
+        {"kind": "jpeg", "quality": 50},
+        {"kind": "blur", "fwhm_px": 2.0},
+        {"kind": "test-time-augmentation", "flips": ["horizontal"], "rotations_degrees": [-5.0, 5.0]},
+    ],
+    ids=lambda defence: defence["kind"],
+)
+def test_an_attack_through_a_defence_finds_no_less_than_one_that_does_not_know_of_it(lab, defence):
+    """Images made against the undefended model and shown to the defended one: the attack that a defence is built for."""
+    weight = torch.randn(1024, generator=torch.Generator().manual_seed(1)) / 32
+    images = 0.2 + 0.6 * lab.images(60, 1, 32, 32)
+    plain = lab.plain(module=Weighted(weight), size=(32, 32), head=lab.head(width=1))
+    behind = lab.behind(plain, defence)
+    labels = (behind.margins(images)[:, 0] >= 0).float()
+    against = -(2 * labels - 1)[:, None, None, None] * weight.sign().reshape(
+        1, 1, 32, 32
+    )  # the worst for the linear model
+    unaware = ((images + 8 / 255 * against).clamp(0, 1) * 255).round() / 255
+    turned = ((behind.margins(unaware)[:, 0] >= 0).float() != labels).float().mean()
+    found = attacked(behind, images, labels)
+    assert found >= turned
+    assert found > 0.1
