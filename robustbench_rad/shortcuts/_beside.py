@@ -59,16 +59,14 @@ def marker_masks(images: Tensor, anatomy: Tensor | None, search: Search) -> Tens
     """
     side = min(images.shape[-2:])
     bright = _top_hat(images, 2 * max(round(search.stroke * side / 2), 1) + 1)
-    steep = _jumps(images)
-    found = torch.zeros_like(images, dtype=torch.bool)
+    steep = _jumps(images).float().cpu().numpy()
+    organs = _organs(anatomy, len(images))
+    found = np.zeros(steep.shape, dtype=np.bool_)
     for contrast in (search.contrast * factor for factor in _FACTORS):
-        ink = (bright >= contrast) & (images >= search.brightness)
-        masks = [
-            _components(ink[row, 0].cpu().numpy(), steep[row, 0].cpu().numpy(), _organ(anatomy, row), search)
-            for row in range(len(images))
-        ]
-        found |= torch.from_numpy(np.stack(masks))[:, None].to(images.device)
-    return found
+        ink = ((bright >= contrast) & (images >= search.brightness)).cpu().numpy()
+        for row, organ in enumerate(organs):
+            found[row, 0] |= _components(ink[row, 0], steep[row, 0], organ, search)
+    return torch.from_numpy(found).to(images.device)
 
 
 def _top_hat(images: Tensor, size: int) -> Tensor:
@@ -87,11 +85,12 @@ def _jumps(images: Tensor) -> Tensor:
     return torch.maximum(vertical, torch.maximum(functional.pad(right, (1, 0)), functional.pad(right, (0, 1))))
 
 
-def _organ(anatomy: Tensor | None, row: int) -> NDArray[np.bool_] | None:
+def _organs(anatomy: Tensor | None, count: int) -> list[NDArray[np.bool_] | None]:
+    """Masks of organs, None for a case without one or with an outline of the body."""
     if anatomy is None:
-        return None
-    mask: NDArray[np.bool_] = anatomy[row, 0].cpu().numpy().astype(np.bool_)
-    return mask if 0.0 < mask.mean() <= 0.5 else None
+        return [None] * count
+    masks: NDArray[np.bool_] = anatomy[:, 0].cpu().numpy().astype(np.bool_)
+    return [mask if 0.0 < mask.mean() <= 0.5 else None for mask in masks]
 
 
 def _components(

@@ -77,16 +77,20 @@ class RemoveMarkers(Paired):
 
     def apply(self, batch: Batch, query: ModelQuery | None, state: State | None) -> Applied:
         """Take out what is found, and measure in which cases something was."""
-        applied = super().apply(batch, query, state)
-        for name in dict.fromkeys(level.name for level in self.levels if level.name in self.names):
-            found = self._found(batch, name).flatten(1).any(1).float()
-            applied.measurements.append(Measurement(quantity="found", values=found, level=name))
+        del state
+        self.refuse(batch)
+        names = dict.fromkeys(level.name for level in self.levels if level.name in self.names)
+        found = {name: self._found(batch, name) for name in names}
+        applied = super().apply(batch, query, found)
+        applied.measurements.extend(
+            Measurement(quantity="found", values=mask.flatten(1).any(1).float(), level=name)
+            for name, mask in found.items()
+        )
         return applied
 
     def pair(self, batch: Batch, state: State | None, name: str) -> tuple[Tensor, Tensor, Tensor, str]:
         """The image without what was found, and with a patch of the same shape elsewhere."""
-        del state
-        found = self._found(batch, name)
+        found = self._found(batch, name) if state is None else state[name]
         elsewhere = _inside(found) if name == "frame" else _mirrored(found, batch.anatomy)
         applicable = found.flatten(1).any(1) & elsewhere.flatten(1).any(1)
         reason = "" if bool(applicable.all()) else NOTHING[name]
