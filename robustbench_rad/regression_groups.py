@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from robustbench_rad.checks import defaults
+from robustbench_rad.checks.attributes import LEAST_CASES, NUISANCE, attribute
+from robustbench_rad.checks.attributes import MOST_VALUES as MOST_SCANNERS
 from robustbench_rad.checks.metrics import METRICS, NAMES
-from robustbench_rad.checks.scanner_dependence import LEAST_CASES
-from robustbench_rad.checks.scanner_dependence import MOST_VALUES as MOST_SCANNERS
 from robustbench_rad.checks.subgroup import LEAST, MOST_VALUES, SIDES, WORDS, Grouping
 from robustbench_rad.conditions import Level
 from robustbench_rad.regression_contrasts import CLEAN_CHECK, NOT_A_METRIC, Contrast, Found, Mask, Runs, Texts
@@ -46,7 +46,7 @@ def scanners(runs: Runs) -> Found:
     not_compared = []
     for name in columns:
         values = runs.column(name)
-        reason = values if isinstance(values, str) else _unfit(values, MOST_SCANNERS)
+        reason = values if isinstance(values, str) else _untold(name, values)
         if isinstance(values, str) or reason:
             not_compared.append(f"{SCANNERS} by {name}: {reason}")
             continue
@@ -184,6 +184,13 @@ def _unfit(values: Texts, most: int) -> str:
     if count < 2:
         return f"{count} known value(s): two are needed"
     return f"{count} values: group them, {most} at most" if count > most else ""
+
+
+def _untold(name: str, values: Texts) -> str:
+    """Why the rise of what the score tells of a scanner column is not compared, or ""."""
+    if any(attribute(name, NUISANCE, side).kind == "continuous" for side in values):
+        return "a continuous column, judged in each run and not compared"
+    return _unfit(values, MOST_SCANNERS)
 
 
 def _not_powered(small: list[str]) -> str:

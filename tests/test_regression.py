@@ -457,6 +457,13 @@ def test_scanners_with_few_cases_are_named():
     assert found.not_compared == ["shortcut.scanner-dependence by site: 1 known value(s): two are needed"]
 
 
+def test_a_continuous_scanner_column_is_named_as_not_compared():
+    spacing = {"metadata": {"site": [str(0.1 + i / 1000) for i in range(N)]}}
+    found = compare(scanned(**spacing), scanned(**spacing))
+    (said,) = found.not_compared
+    assert said == "shortcut.scanner-dependence by site: a continuous column, judged in each run and not compared"
+
+
 def test_where_the_scanner_is_told_as_before_few_are_called_regressed():
     """The harm is 0 in truth: a rise is claimed in at most 2.5 % of draws, less by the fold at 0.5."""
     claimed = cleared = 0

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from robustbench_rad.checks.attributes import LEAST_CASES, MOST_VALUES, NUISANCE, ROLES, Attribute, attributes
+from robustbench_rad.checks.attributes import MOST_VALUES, NUISANCE, ROLES, Attribute, attributes
 from robustbench_rad.checks.comparisons import Comparison, judge_jointly, try_interval
 from robustbench_rad.checks.context import CheckOutcome, JudgeContext
 from robustbench_rad.checks.informational import shown
@@ -29,8 +29,6 @@ from robustbench_rad.statistics.estimate import Estimate
 from robustbench_rad.statistics.multiplicity import holm
 from robustbench_rad.statistics.permutation import DRAWS, any_value_permutation_p, trend_permutation_p
 from robustbench_rad.statistics.rank_correlation import AUC_SCALE, conditional_spearman
-
-__all__ = ["LEAST_CASES", "MOST_VALUES", "judge"]
 
 NO_COLUMN = 'no nuisance column: declare one, e.g. [data] metadata = { scanner = "nuisance" }'
 
