@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from robustbench_rad.errors import PlanError
-from robustbench_rad.sheet import Frame, Plane, Sheet
+from robustbench_rad.sheet import Frame, Plane, Sheet, figures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".pdf", ".svg")
 COLUMNS = 6  # frames side by side
 INCHES = 2.2  # side of a picture
-TEXT_INCHES = 1.05
+LINE_INCHES = 0.125
+MOST_LINES = 8
 HEAD_INCHES = 0.45
-WIDTH_CHARACTERS = 34
+WIDTH_CHARACTERS = 38
 DPI = 150
 _TEXT: Any = {"fontsize": 7, "color": "#1c2430", "va": "top", "ha": "left", "parse_math": False}
 
@@ -50,7 +51,7 @@ def _figure(sheet: Sheet) -> Figure:
     columns = min(COLUMNS, len(sheet.frames))
     bands = -(-len(sheet.frames) // columns)
     ratio = _ratio(sheet)
-    band = INCHES * (2.0 * ratio + 1.0) + TEXT_INCHES
+    band = INCHES * (2.0 * ratio + 1.0) + _text_inches(sheet)
     size = (columns * INCHES, HEAD_INCHES + bands * band)
     figure = Figure(figsize=size, facecolor="white")
     figure.text(0.05 / size[0], 1 - 0.08 / size[1], _head(sheet), **{**_TEXT, "fontsize": 8})
@@ -58,6 +59,17 @@ def _figure(sheet: Sheet) -> Figure:
         row, column = divmod(number, columns)
         _draw(figure, frame, sheet, (column * INCHES, size[1] - HEAD_INCHES - row * band), size, ratio)
     return figure
+
+
+def _words(frame: Frame) -> list[str]:
+    """What is said below a frame, the level apart, in lines that fit."""
+    lines = [part for line in frame.lines for part in textwrap.wrap(line, WIDTH_CHARACTERS)]
+    return lines[: MOST_LINES - 1]
+
+
+def _text_inches(sheet: Sheet) -> float:
+    """Height of the longest text below a frame."""
+    return LINE_INCHES * (1 + max(len(_words(frame)) for frame in sheet.frames)) + 0.1
 
 
 def _ratio(sheet: Sheet) -> float:
@@ -68,8 +80,13 @@ def _ratio(sheet: Sheet) -> float:
 
 def _head(sheet: Sheet) -> str:
     window = f"window {sheet.window[0]:g} to {sheet.window[1]:g}"
-    scale = f"differences black to white: ±{sheet.largest_difference:.3g} {sheet.unit}"
-    return f"{sheet.shift} on {sheet.name}: image, difference, zoom\n{window}; {scale}"
+    return f"{sheet.shift} on {sheet.name}\nimage ({window}), difference from the original, zoom"
+
+
+def _scale(sheet: Sheet) -> str:
+    """What black, grey and white mean in a difference; stands where the original has none."""
+    most = f"{figures(sheet.largest_difference)} {sheet.unit}"
+    return f"difference\n\nwhite  +{most}\ngrey  0\nblack  −{most}"
 
 
 def _draw(
@@ -86,8 +103,11 @@ def _draw(
         box = (left / size[0], (top - height) / size[1], (INCHES - 0.04) / size[0], (height - 0.04) / size[1])
         _show(figure.add_axes(box), plane, ends)
         top -= height
-    words = [frame.title, *(part for line in frame.lines for part in textwrap.wrap(line, WIDTH_CHARACTERS))]
-    figure.text((left + 0.03) / size[0], (top - 0.02) / size[1], "\n".join(words[:8]), **_TEXT)
+    place = (left + 0.03) / size[0]
+    if frame is sheet.frames[0]:
+        figure.text(place, (corner[1] - heights[0] - 0.08) / size[1], _scale(sheet), **_TEXT)
+    figure.text(place, (top - 0.02) / size[1], frame.title, **_TEXT, fontweight="bold")
+    figure.text(place, (top - 0.02 - LINE_INCHES) / size[1], "\n".join(_words(frame)), **_TEXT)
 
 
 def _show(axes: Axes, plane: Plane | None, ends: tuple[float, float]) -> None:

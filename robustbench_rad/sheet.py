@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,7 +28,19 @@ WINDOW_HU = (-160.0, 240.0)
 ZOOM_SHARE = 0.2  # of the shorter side
 LEAST_ZOOM_PX = 24
 MOST_LINES = 6
-_WORDS = {"sd": "SD", "hu": "HU", "snr": "SNR", "inu": "INU", "ugy": "µGy"}
+_WORDS = {"sd": "SD", "hu": "HU", "snr": "SNR", "inu": "INU", "i0": "I₀", "kvp": "kVp"}
+_UNITS = {
+    "_per_mm": "per mm",
+    "_hu": "HU",
+    "_mm": "mm",
+    "_px": "px",
+    "_db": "dB",
+    "_kvp": "kVp",
+    "_ugy": "µGy",
+    "_percent": "%",
+    "_quanta": "quanta",
+}
+_FLAG = "_assumed"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -205,19 +216,48 @@ def _own(batch: Batch, measured: Sequence[Measurement]) -> tuple[str, ...]:
 
 
 def _lines(measured: Sequence[Measurement], attributes: Mapping[str, str]) -> tuple[str, ...]:
-    """Achieved values, with what was requested beside them."""
+    """Achieved values, with what was requested beside them, and what the header would say."""
     values = {m.quantity: float(m.values[0]) for m in measured if not m.finding and math.isfinite(float(m.values[0]))}
-    asked = {name: value for name, value in values.items() if "requested" in name}
-    lines = []
-    for name, value in values.items():
-        if name in asked:
-            continue
-        wanted = next((v for key, v in asked.items() if re.sub("_?requested_?", "", key) in (name, f"_{name}")), None)
-        beside = "" if wanted is None else f" (asked {wanted:.3g})"
-        words = " ".join(_WORDS.get(word, word) for word in name.split("_"))
-        lines.append(f"{words} {value:.3g}{beside}")
+    asked = {_achieved(name): value for name, value in values.items() if _achieved(name) != name}
+    lines = [
+        _line(name, value, asked.get(name))
+        for name, value in values.items()
+        if _achieved(name) == name and (value or not name.endswith(_FLAG))
+    ]
     lines += [f"{keyword} {text}" for keyword, text in attributes.items()]
     return tuple(lines[:MOST_LINES])
+
+
+def _achieved(quantity: str) -> str:
+    """Name of what a requested quantity is held against.
+
+    >>> _achieved("added_noise_sd_requested_hu"), _achieved("requested_f50_per_mm"), _achieved("gain")
+    ('added_noise_sd_hu', 'f50_per_mm', 'gain')
+    """
+    return "_".join(word for word in quantity.split("_") if word != "requested")
+
+
+def _line(quantity: str, value: float, asked: float | None) -> str:
+    """A quantity in words, its unit behind the number; a flag without one.
+
+    >>> _line("added_noise_sd_hu", 13.04, 12.6), _line("kernel_assumed", 1.0, None)
+    ('added noise SD 13 HU (asked 12.6)', 'kernel assumed')
+    """
+    suffix = next((suffix for suffix in _UNITS if quantity.endswith(suffix)), "")
+    words = " ".join(_WORDS.get(word, word) for word in quantity.removesuffix(suffix).split("_"))
+    if quantity.endswith(_FLAG):
+        return words
+    beside = "" if asked is None else f" (asked {figures(asked)})"
+    return f"{words} {figures(value)} {_UNITS.get(suffix, '')}".rstrip() + beside
+
+
+def figures(value: float) -> str:
+    """A number in three figures, never as a power of ten where it is large.
+
+    >>> figures(151_234.0), figures(1081.0), figures(23.84), figures(0.00123)
+    ('151,000', '1,080', '23.8', '0.00123')
+    """
+    return f"{float(f'{value:.3g}'):,.0f}" if abs(value) >= 1000.0 else f"{value:.3g}"
 
 
 def _grey_place(shown: Plane) -> tuple[float, float]:
