@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
+from robustbench_rad.anatomy_providers import HULL, NamedProvider
 from robustbench_rad.conditions import Unit
 from robustbench_rad.errors import DataError, suggestion
 from robustbench_rad.seeds import derive_seed
@@ -134,7 +135,7 @@ class CaseTable:
         modality: DICOM modality code.
         reader: Decodes them.
         excluded: Reason → number of cases (or files of a folder) left out.
-        hull: The anatomy is the hull of the body, found in each image.
+        provider: Finds the anatomy in images that come without a mask; None: nobody does.
     """
 
     findings: tuple[str, ...]
@@ -142,7 +143,7 @@ class CaseTable:
     modality: str
     reader: Reader
     excluded: Mapping[str, int] = field(default_factory=dict)
-    hull: bool = False
+    provider: NamedProvider | None = None
     _fingerprints: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -152,6 +153,13 @@ class CaseTable:
     def case_ids(self) -> tuple[str, ...]:
         """N unique names."""
         return tuple(record.case_id for record in self.records)
+
+    @property
+    def found_by(self) -> str | bool:
+        """Who finds the anatomy, for hashes: True for the hull of the body, False for nobody, else a name."""
+        if self.provider is None or self.provider.name == HULL:
+            return self.provider is not None
+        return self.provider.name
 
     @property
     def patients(self) -> tuple[str, ...]:
@@ -219,13 +227,16 @@ class CaseTable:
     def _anatomy(self, record: CaseRecord, pixels: Tensor, image: PhysicalImage) -> Tensor | None:
         import torch
 
-        from robustbench_rad.masks import hull_mask, load_mask
+        from robustbench_rad.masks import load_mask
 
         if record.anatomy is not None:
             return load_mask(record.anatomy, tuple(pixels.shape[1:]))
         if image.anatomy is not None:
             return torch.from_numpy(np.ascontiguousarray(image.anatomy))[None]
-        return hull_mask(pixels, image.unit) if self.hull else None
+        if self.provider is None:
+            return None
+        spacing = record.spacing_mm or image.spacing_mm
+        return self.provider.mask(pixels, unit=image.unit, spacing_mm=spacing, reference=record.reference)
 
     def verify(self, *, workers: int = 0, progress: Progress | None = None) -> list[Unreadable]:
         """Decode every case once and note its fingerprint, so that a long run does not meet a damaged file half-way.
@@ -278,7 +289,7 @@ class CaseTable:
 
         Files not yet seen by :meth:`verify` are read.
         """
-        total = hashlib.sha256(json.dumps([self.findings, self.modality, self.hull]).encode())
+        total = hashlib.sha256(json.dumps([self.findings, self.modality, self.found_by]).encode())
         for record in self.records:
             labels = [None if math.isnan(label) else label for label in record.labels]
             row = [record.case_id, record.patient_id, labels, sorted(record.metadata.items()), record.spacing_mm]
@@ -350,9 +361,14 @@ def read_cases(plan: Plan, *, volumes: bool = False) -> CaseTable:
         modality=plan.data.modality,
         reader=source.reader,
         excluded=source.excluded,
-        hull=plan.data.anatomy is not None and plan.data.anatomy.provider == "hull",
+        provider=_provider(plan),
     )
     return table.subset(plan.data.max_cases, plan.seed) if plan.data.max_cases else table
+
+
+def _provider(plan: Plan) -> NamedProvider | None:
+    name = plan.data.anatomy.provider if plan.data.anatomy is not None else None
+    return NamedProvider(name=name, base=plan.base) if name else None
 
 
 def require_readable(table: CaseTable, policy: str, *, workers: int = 0, progress: Progress | None = None) -> CaseTable:

@@ -134,6 +134,7 @@ class JudgingRecord:
             claims=self.plan.claims,
             readers=self.plan.data.readers,
             uncertain=self.plan.data.uncertain,
+            legitimate=self.plan.data.anatomy.legitimate if self.plan.data.anatomy else {},
             prevalence=self.plan.data.prevalence,
             costs=self.plan.data.cost,
             thresholds=operating_points(self.plan.model),

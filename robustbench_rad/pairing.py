@@ -38,7 +38,7 @@ class CaseSet:
     def of(cls, table: CaseTable) -> Self:
         """Describe the cases of a table; files not yet seen by its ``verify`` are read."""
         rows = sorted((r.case_id, table.fingerprint(r), r.spacing_mm) for r in table.records)
-        content = json.dumps([table.modality, table.hull, rows])
+        content = json.dumps([table.modality, table.found_by, rows])
         return cls(sha256=hashlib.sha256(content.encode()).hexdigest(), ranks=ranks(table.case_ids))
 
     def check(self, count: int) -> Self:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from robustbench_rad.defences.sections import AnyDefence, check_axes
-from robustbench_rad.errors import PlanError, suggestion
+from robustbench_rad.errors import DataError, PlanError, suggestion
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -152,14 +152,26 @@ class ModelSection(Section):
 
 
 class AnatomySection(Section):
-    """[data.anatomy]: where masks of the anatomy come from; exactly one."""
+    """[data.anatomy]: where masks of the anatomy come from; exactly one.
+
+    ``legitimate`` says of a finding where else its evidence may lie: a mask file, ``costophrenic-angles``, or ``exempt``
+    (anywhere: a device).
+    """
 
     column: str | None = None
     atlas: str | None = None
-    provider: Literal["hull"] | None = None
+    provider: str | None = None
+    legitimate: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one(self) -> Self:
+        if self.provider is not None:
+            from robustbench_rad.anatomy_providers import import_string
+
+            try:
+                import_string(self.provider)
+            except DataError as error:
+                raise ValueError(f"{error.message}. {error.hint}") from error
         if sum(value is not None for value in (self.column, self.atlas, self.provider)) != 1:
             raise ValueError("declare exactly one of column, atlas and provider")
         return self

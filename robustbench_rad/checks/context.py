@@ -37,6 +37,7 @@ class JudgeContext:
         claims: What the release says of itself.
         readers: Finding → metadata columns that hold the labels of single readers.
         uncertain: What -1 means in them: unknown, positive or negative.
+        legitimate: Finding → where else than in the anatomy its evidence may lie, as the plan says it.
         prevalence: Finding → share of positives where the model will be used.
         costs: Finding → ``miss`` and ``false_alarm``.
         thresholds: Finding → operating point as a probability; a finding without one decides by the largest class, and
@@ -63,6 +64,7 @@ class JudgeContext:
     claims: Mapping[str, ClaimSection] = field(default_factory=dict)
     readers: Mapping[str, Sequence[str]] = field(default_factory=dict)
     uncertain: str = "unknown"
+    legitimate: Mapping[str, str] = field(default_factory=dict)
     prevalence: Mapping[str, float] = field(default_factory=dict)
     costs: Mapping[str, Mapping[Literal["miss", "false_alarm"], float]] = field(default_factory=dict)
     thresholds: Mapping[str, float] = field(default_factory=dict)

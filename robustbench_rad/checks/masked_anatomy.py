@@ -20,6 +20,8 @@ from robustbench_rad.criteria import Judged
 from robustbench_rad.errors import StatisticsError
 from robustbench_rad.profile import CheckSpec
 from robustbench_rad.result import Table
+from robustbench_rad.shortcuts._regions import EXEMPT
+from robustbench_rad.shortcuts.masked_anatomy import WITH
 from robustbench_rad.statistics.auc import auc
 from robustbench_rad.statistics.estimate import Estimate
 from robustbench_rad.statistics.means import spread_ratio
@@ -82,8 +84,17 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
 
 def _masked(context: JudgeContext, condition: str, finding: str) -> NDArray[np.bool_]:
     """Cases whose anatomy could be filled in any way."""
-    empty = np.isnan([context.margins(condition, fill, finding) for fill in FILLS])
+    empty = np.isnan([context.margins(condition, fill, finding) for fill in fills_of(context, condition, finding)])
     return np.asarray(~empty.all(axis=0), dtype=np.bool_)
+
+
+def fills_of(context: JudgeContext, condition: str, finding: str) -> tuple[str, ...]:
+    """The fills that judge a finding: those that cover its legitimate region too, where it has one."""
+    region = context.legitimate.get(finding, "")
+    if region in ("", EXEMPT):
+        return FILLS
+    names = [level.name for level in context.levels.get(condition, ())]
+    return tuple(next(name for name in names if name == f"{fill}{WITH}{region.rpartition('/')[2]}") for fill in FILLS)
 
 
 def _told(item: Judged) -> Judged:
@@ -97,12 +108,15 @@ def _told(item: Judged) -> Judged:
 
 
 def _harm(context: JudgeContext, check: CheckSpec, finding: str, confidence: float) -> Estimate:
+    if context.legitimate.get(finding) == EXEMPT:
+        raise StatisticsError("the plan exempts it: its evidence may lie anywhere in the image")
     clean = _auroc(context, finding, context.clean(finding), confidence)
     if clean.lower <= 0.5:
         raise StatisticsError(
             "the model shows no signal on clean images, so nothing can be said of where it comes from"
         )
-    readings = [_reading(context, check.id, fill, finding, confidence) for fill in FILLS]
+    fills = fills_of(context, check.id, finding)
+    readings = [_reading(context, check.id, fill, finding, confidence) for fill in fills]
     ranked = sorted(readings, key=lambda reading: reading.harm.lower)
     middle = ranked[1]
     harm, tolerance = middle.harm, check.delta("")

@@ -39,6 +39,37 @@ def dilated(masks: Tensor, radius_px: int) -> Tensor:
     return _separable(masks.float(), lambda line: functional.max_pool1d(line, size, 1, radius_px)) > 0.5
 
 
+def costophrenic_angles(region: Tensor) -> Tensor:
+    """The two lower outer corners of the lungs, where fluid collects, from a mask of both lungs.
+
+    Of the box that holds the mask: the lowest quarter and a tenth of its height below, the outer three tenths of its width
+    on either side and a twelfth beyond.
+
+    Args:
+        region: ``(1, 1, H, W)`` boolean.
+
+    Raises:
+        ValueError: A volume, or an empty mask.
+
+    >>> lungs = torch.zeros(1, 1, 40, 40, dtype=torch.bool)
+    >>> lungs[..., 5:25, 8:32] = True
+    >>> angles = costophrenic_angles(lungs)
+    >>> angles[0, 0].any(1).nonzero().flatten()[[0, -1]].tolist(), angles[0, 0].any(0).nonzero().flatten()[[0, -1]].tolist()
+    ([20, 26], [6, 33])
+    """
+    if region.ndim != 4 or not bool(region.any()):
+        raise ValueError("costophrenic angles are found below a mask of the lungs on a plane")
+    rows, columns = (region[0, 0].any(axis).nonzero().flatten() for axis in (1, 0))
+    top, bottom, left, right = (int(v) for v in (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1))
+    height, width = bottom - top, right - left
+    beyond, inner = round(width / 12), round(0.3 * width)
+    angles = torch.zeros_like(region)
+    lower = slice(bottom - round(0.25 * height), bottom + round(0.1 * height))
+    angles[..., lower, max(0, left - beyond) : left + inner] = True
+    angles[..., lower, right - inner : right + beyond] = True
+    return angles
+
+
 def feathered(masks: Tensor, radius_px: int) -> Tensor:
     """Soft weights: exactly 1 on the mask, falling to 0 within ``2 * radius_px`` outside of it.
 

@@ -8,8 +8,8 @@ AUC says whether anything outside the anatomy is used, the spread how much.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -27,11 +27,14 @@ from robustbench_rad.conditions import (
     Variant,
 )
 from robustbench_rad.errors import DataError, suggestion
+from robustbench_rad.plan import Plan, digest
 from robustbench_rad.registry import register
 from robustbench_rad.sampling import PatientBank, kept_copy, patient_key
 from robustbench_rad.seeds import derive_seed
 from robustbench_rad.shortcuts import anatomy
+from robustbench_rad.shortcuts._regions import Region, covered_with, regions_of
 
+JUDGED = 3
 FILLS = ("atlas-mean", "atlas-blur", "atlas-donor", "shape-only", "own-mean")
 NO_MASKS = "no anatomy masks: declare [data.anatomy]"
 NO_OUTSIDE = (
@@ -40,6 +43,11 @@ NO_OUTSIDE = (
 )
 NO_OWN_MASK = "no anatomy mask for the case"
 NO_DONOR = "no donor image of another patient"
+NO_SPACING = (
+    "dilation_mm needs the spacing of the pixels: give data.spacing_mm or files that say it, or dilation_fraction"
+)
+WITH = " with "
+"""Between a fill and the region that is covered beside the anatomy: the name of a level of its own."""
 
 
 def fill_level(name: str) -> Level:
@@ -51,6 +59,15 @@ def fill_level(name: str) -> Level:
     if name not in FILLS:
         raise ValueError(f"no fill {name!r}. {suggestion(name, FILLS)}")
     return Level(name=name, value=float(FILLS.index(name)), unit="fill")
+
+
+def region_levels(regions: Iterable[str]) -> tuple[Level, ...]:
+    """The judged fills for findings whose evidence may lie in a region beside the anatomy."""
+    pairs = [(place, name, region) for region in regions for place, name in enumerate(FILLS[:JUDGED])]
+    return tuple(
+        Level(name=f"{name}{WITH}{region}", value=float(len(FILLS) + number), unit="fill")
+        for number, (_, name, region) in enumerate(pairs)
+    )
 
 
 @register(
@@ -77,6 +94,7 @@ class MaskedAnatomy(Condition):
 
     Attributes:
         atlas_fraction: A pixel belongs to the atlas when it is anatomy in this fraction of the cases.
+        dilation_mm: The atlas is grown by so many millimetres; needs spacing. None: by ``dilation_fraction``.
         dilation_fraction: The atlas is grown by this fraction of the image's shorter side, because disease shows at the
             rim of the organ.
         feather_fraction: Width of the soft edge, outside the atlas, as a fraction of the shorter side.
@@ -87,10 +105,12 @@ class MaskedAnatomy(Condition):
 
     levels: tuple[Level, ...] = field(default_factory=lambda: tuple(fill_level(name) for name in FILLS))
     atlas_fraction: float = 0.05
+    dilation_mm: float | None = None
     dilation_fraction: float = 0.03
     feather_fraction: float = 0.02
     donors: int = 16
     largest_atlas: float = 0.95
+    regions: tuple[Region, ...] = field(default=(), repr=False, metadata={"option": False})
 
     def __post_init__(self) -> None:
         """Refuse fractions that have no meaning.
@@ -103,6 +123,8 @@ class MaskedAnatomy(Condition):
         for name in ("dilation_fraction", "feather_fraction"):
             if not 0.0 <= getattr(self, name) <= 0.25:
                 raise ValueError(f"{name} must be in [0, 0.25], got {getattr(self, name)}")
+        if self.dilation_mm is not None and not 0.0 <= self.dilation_mm <= 200.0:
+            raise ValueError(f"dilation_mm must be in [0, 200], got {self.dilation_mm}")
         if self.donors < 2:
             raise ValueError(
                 f"donors must be at least 2, so that each case has one of another patient, got {self.donors}"
@@ -112,6 +134,23 @@ class MaskedAnatomy(Condition):
     def level(cls, value: float | str) -> Level:
         """Make a level from the name of a fill."""
         return fill_level(str(value))
+
+    def bound(self, plan: Plan) -> MaskedAnatomy:
+        """The condition with the regions that the plan's findings may have their evidence in beside the anatomy."""
+        regions = regions_of(plan)
+        return replace(self, regions=regions, levels=(*self.levels, *region_levels(region.name for region in regions)))
+
+    @property
+    def reads_sha256(self) -> str:
+        """Hash of the masks of regions."""
+        hashes = [region.sha256 for region in self.regions if region.sha256]
+        return digest(hashes) if hashes else ""
+
+    def _beside(self, learned: State, region: Region) -> State:
+        """What was learned, for covering a region beside the anatomy."""
+        together = covered_with(region, learned["atlas"])
+        width = round(self.feather_fraction * min(together.shape[2:]) / 2)
+        return {**learned, "atlas": together, "weights": anatomy.feathered(together, width)}
 
     def fit(self, classifier: Classifier, batches: Iterator[Batch]) -> State | None:
         """Learn the mean image, the atlas, the two grey levels and the donors, in one streaming pass.
@@ -148,7 +187,11 @@ class MaskedAnatomy(Condition):
         counts, masked = sums.counts + others.counts, sums.masked + others.masked
         side = min(counts.shape[2:])
         region = anatomy.atlas(counts, masked, self.atlas_fraction)
-        region = anatomy.dilated(region, round(self.dilation_fraction * side))
+        spacing_mm = (sums.spacing_mm + others.spacing_mm) / max(1, sums.spaced + others.spaced)
+        grown = self.dilation_fraction * side if self.dilation_mm is None else self.dilation_mm / max(spacing_mm, 1e-9)
+        if self.dilation_mm is not None and not spacing_mm:
+            return {"atlas": torch.zeros(0, dtype=torch.bool), "unspaced": torch.tensor(True)}
+        region = anatomy.dilated(region, round(grown))
         patients = torch.tensor([patient_key(patient) for patient, _ in sums.bank.ranked()])
         images = torch.stack([image for _, image in sums.bank.ranked()])
         distance = ((images - sums.mean) * region).square().flatten(1).mean(1)
@@ -168,10 +211,10 @@ class MaskedAnatomy(Condition):
         Measurements: ``atlas_area_fraction`` (of the image), and ``anatomy_outside_atlas_fraction`` (of the case's own
         mask; NaN without one): a case that sticks out of the atlas still shows some of its anatomy.
         """
-        del query
         own = _own_masks(batch)
         if state is None or state["atlas"].numel() == 0:
-            return Applied(variants=_nothing(self.levels, batch, NO_MASKS))
+            unspaced = state is not None and "unspaced" in state
+            return Applied(variants=_nothing(self.levels, batch, NO_SPACING if unspaced else NO_MASKS))
         learned = {name: tensor.to(batch.device) for name, tensor in state.items()}
         area = learned["atlas"].float().mean()
         outside = (own & ~learned["atlas"]).flatten(1).sum(1) / own.flatten(1).sum(1)
@@ -181,8 +224,21 @@ class MaskedAnatomy(Condition):
         ]
         if float(area) > self.largest_atlas or anatomy.holds_border(learned["atlas"]):
             return Applied(variants=_nothing(self.levels, batch, NO_OUTSIDE), measurements=measurements)
-        covered = _Covered(batch=batch, own=own, learned=learned, feather_fraction=self.feather_fraction)
-        return Applied(variants=map(covered.variant, self.levels), measurements=measurements)
+        covered = {"": _Covered(batch=batch, own=own, learned=learned, feather_fraction=self.feather_fraction)}
+        for region in self.regions:
+            covered[region.name] = replace(covered[""], learned=self._beside(learned, region))
+        return Applied(
+            variants=(self._variant(covered, level, query) for level in self.levels), measurements=measurements
+        )
+
+    def _variant(self, covered: Mapping[str, _Covered], level: Level, query: ModelQuery | None) -> Variant:
+        """One fill of one region; a level of a region is for the findings that have it."""
+        fill, _, name = level.name.partition(WITH)
+        variant = covered[name].variant(level, fill)
+        if not name or query is None:
+            return variant
+        own = next(region.findings for region in self.regions if region.name == name)
+        return replace(variant, excluded_findings=tuple(finding for finding in query.findings if finding not in own))
 
 
 @dataclass(kw_only=True)
@@ -196,12 +252,18 @@ class _Sums:
     masked: int = 0
     masked_images: Tensor = field(default_factory=lambda: torch.zeros(1))
     inside: Tensor = field(default_factory=lambda: torch.zeros(1))
+    spacing_mm: float = 0.0
+    spaced: int = 0
 
     def add(self, batch: Batch) -> None:
         images, masks = batch.images.cpu().double(), _own_masks(batch).cpu()
         self.images = self.images + images.sum(0, keepdim=True)
         self.counts = self.counts + masks.sum(0, keepdim=True)
         has_mask = masks.flatten(1).any(1)
+        if batch.spacing_mm is not None:
+            known = batch.spacing_mm[:, -2:].cpu().double().mean(1)
+            self.spacing_mm += float(known.nansum())
+            self.spaced += int(known.isfinite().sum())
         self.cases += len(batch)
         self.masked += int(has_mask.sum())
         self.masked_images = self.masked_images + images[has_mask].sum(0, keepdim=True)
@@ -227,7 +289,7 @@ class _Covered:
     learned: State
     feather_fraction: float
 
-    def variant(self, level: Level) -> Variant:
+    def variant(self, level: Level, fill: str) -> Variant:
         fills: dict[str, Callable[[], tuple[Tensor, Tensor, str]]] = {
             "atlas-mean": self.atlas_mean,
             "atlas-blur": self.atlas_blur,
@@ -235,7 +297,7 @@ class _Covered:
             "shape-only": self.shape_only,
             "own-mean": self.own_mean,
         }
-        images, applicable, reason = fills[level.name]()
+        images, applicable, reason = fills[fill]()
         reason = "" if bool(applicable.all()) else reason
         return Variant(level=level, images=images, applicable=applicable, reason=reason)
 
