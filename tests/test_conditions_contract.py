@@ -1,8 +1,9 @@
 """The contract every condition keeps, over a table with one row per condition of the catalogue.
 
-To add a condition: write it, and add its row to ``ROWS``.
+To add a condition: write it, and add its row to ``ROWS``. ``ROBUSTBENCH_RAD_TEST_DEVICE=cuda`` runs all of it on a GPU.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
@@ -26,6 +27,7 @@ from robustbench_rad.registry import catalogue, entry
 from robustbench_rad.seeds import derive_seed
 
 CASES = 5
+DEVICE = torch.device(os.environ.get("ROBUSTBENCH_RAD_TEST_DEVICE", "cpu"))
 FINDINGS = ("effusion", "nodule")
 
 
@@ -386,11 +388,12 @@ def _bench(id: str) -> Bench:
     if bridge and not bridge.version:
         pytest.skip(bridge.install)
     row = next(row for row in (*ROWS, *BRIDGED) if row.id == id)
-    batch = row.batch()
+    batch = _on_device(row.batch())
     classifier = _classifier(tuple(batch.images.shape[2:]), row.window_hu)
     batch = replace(batch, clean_margins=_query(classifier, batch).margins(batch.images))
     condition = entry(row.id).load().from_options(row.options)
     state = condition.fit(classifier, iter([batch])) if condition.needs_fit else None
+    state = state and {name: value.to(DEVICE) for name, value in state.items()}
     return Bench(row=row, condition=condition, classifier=classifier, batch=batch, state=state)
 
 
@@ -418,7 +421,12 @@ def _classifier(size: tuple[int, ...], window_hu: tuple[float, float] | None) ->
         )
     kind, logits = Head.SIGMOID, Outputs.LOGITS
     head = HeadSpec(kind=kind, outputs=logits, findings=FINDINGS, thresholds=(0.5,) * len(FINDINGS))
-    return Classifier(module=module.eval(), input=InputSpec(size=size, window_hu=window_hu), head=head)
+    spec = InputSpec(size=size, window_hu=window_hu)
+    return Classifier(module=module.eval().to(DEVICE), input=spec, head=head, device=DEVICE)
+
+
+def _on_device(batch: Batch) -> Batch:
+    return replace(batch, **{name: value.to(DEVICE) for name, value in _tensors(batch)})
 
 
 @pytest.fixture(params=[row.id for row in (*ROWS, *BRIDGED)])
