@@ -162,7 +162,7 @@ def test_slices_are_audited_in_hu(ct):
     assert "shift.xr.dose" not in checks  # has no meaning for CT: no part of the effective profile
     assert result.findings[0].auroc.estimate > 0.95
     (dose,) = [table for table in result.tables if (table.check, table.title) == ("shift.ct.dose", DID)]
-    noise = [row[dose.columns.index("median noise sd hu")] for row in dose.rows]
+    noise = [row[dose.columns.index("median added noise sd hu")] for row in dose.rows]
     assert 0 < noise[0] < noise[1]
     assert [row[1] for row in dose.rows] == [24, 24]
     (kernel,) = [table for table in result.tables if (table.check, table.title) == ("shift.ct.kernel", DID)]
