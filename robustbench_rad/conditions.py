@@ -7,7 +7,7 @@ seeds of the cases.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
@@ -411,6 +411,16 @@ class Condition:
     def reads_states(self) -> tuple[str, ...]:
         """Ids of conditions whose learned state :meth:`apply` is given too, each tensor named ``<id>/<name>``."""
         return ()
+
+    def implanted_state(self, state: State, implant: Callable[[Tensor], Tensor]) -> State:
+        """What would have been learned had ``implant`` been applied to the images that others are shown with.
+
+        Args:
+            state: What :meth:`fit` returned.
+            implant: Puts a marker into display images ``(N, 1, ...)``, not in place.
+        """
+        del implant
+        return state
 
     @property
     def needs_fit(self) -> bool:

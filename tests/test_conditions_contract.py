@@ -342,6 +342,7 @@ ROWS = (
     Row(id="shift.xr.inspiration", batch=chest, options={"levels": [0.94, 0.8]}),
     Row(id="shift.xr.view-error", batch=radiograph, options={"bank": bank()}),
     Row(id="shift.xr.dose", batch=radiograph, options={"levels": [0.5, 0.25]}),
+    Row(id="shortcut.background-swap", batch=display, options={"levels": [1, 2], "donors": 4}),
     Row(id="shortcut.border-ablation", batch=display),
     Row(id="shortcut.hidden-strata", batch=lesioned),
     Row(id="shortcut.insert-border", batch=display),

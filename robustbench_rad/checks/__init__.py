@@ -172,6 +172,14 @@ _OWN: dict[str, CheckDefaults] = {
         tolerance=0.02,
         critical_harm=0.10,
     ),
+    # 0.05: as for masked anatomy; a marker worth 0.4 SD that goes with 70 % of the label tells the donor's label at 0.55.
+    "shortcut.background-swap": CheckDefaults(
+        domain=Domain.SHORTCUT,
+        judge="robustbench_rad.checks.background_swap",
+        summary="Whether the score follows the surroundings of a donor, and the AUROC that is owed to the surroundings.",
+        tolerance={"donor": 0.05, "drop": 0.02},
+        critical_harm={"donor": 0.20, "drop": 0.10},
+    ),
     "shortcut.insert-border": replace(
         _UNFAMILIAR,
         summary="What a black or white frame does to score and calls, beyond its placebo; shown, not judged.",

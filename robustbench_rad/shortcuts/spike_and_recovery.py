@@ -120,7 +120,8 @@ class SpikeAndRecovery(Condition):
         vectors = _vectors(CLEAN, "", query.margins(marked.images), plain_seen, _spike.response(marked.images))
         for audit in map(_judged, self.beside):
             learned = _of(audit.id, state)
-            pairs = zip(_variants(audit, batch, query, learned), _variants(audit, marked, query, learned), strict=True)
+            taught = learned and audit.implanted_state(learned, _spike.implanted)
+            pairs = zip(_variants(audit, batch, query, learned), _variants(audit, marked, query, taught), strict=True)
             for without, with_marker in pairs:
                 vectors += _compared(audit.id, without, with_marker, query)
         return Applied(
