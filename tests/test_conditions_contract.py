@@ -344,6 +344,7 @@ ROWS = (
     Row(id="shift.xr.dose", batch=radiograph, options={"levels": [0.5, 0.25]}),
     Row(id="shortcut.background-swap", batch=display, options={"levels": [1, 2], "donors": 4}),
     Row(id="shortcut.border-ablation", batch=display),
+    Row(id="shortcut.frequency-bands", batch=display),
     Row(id="shortcut.hidden-strata", batch=lesioned),
     Row(id="shortcut.insert-border", batch=display),
     Row(id="shortcut.insert-collimation", batch=display),
@@ -351,7 +352,9 @@ ROWS = (
     Row(id="shortcut.insert-text", batch=display),
     Row(id="shortcut.insert-tube", batch=display),
     Row(id="shortcut.remove-markers", batch=marked),
+    Row(id="shortcut.patch-shuffle", batch=display),
     Row(id="shortcut.masked-anatomy", batch=display, options={"donors": 3}),
+    Row(id="shortcut.scanner-probe", batch=display),
     Row(id="shortcut.spike-and-recovery", batch=display),
 )
 

@@ -201,12 +201,30 @@ _OWN: dict[str, CheckDefaults] = {
     "shortcut.remove-markers": replace(
         _COUNTERFACTUAL, summary="What taking out the markers or the frame does to score and calls, beyond its placebo."
     ),
+    "shortcut.patch-shuffle": CheckDefaults(
+        domain=Domain.SHORTCUT,
+        judge="robustbench_rad.checks.patch_shuffle",
+        summary="AUROC that is left when patches change places and the layout is gone; shown, not judged.",
+        informational=True,
+    ),
+    "shortcut.frequency-bands": CheckDefaults(
+        domain=Domain.SHORTCUT,
+        judge="robustbench_rad.checks.frequency_bands",
+        summary="AUROC from coarse structure alone and from fine structure alone, and which scanner each tells; shown.",
+        informational=True,
+    ),
     "shortcut.masked-anatomy": CheckDefaults(
         domain=Domain.SHORTCUT,
         judge="robustbench_rad.checks.masked_anatomy",
         summary="AUROC that is left when the anatomy is replaced by the mean image, above what its shape explains.",
         tolerance=0.05,
         critical_harm=0.20,
+    ),
+    "shortcut.scanner-probe": CheckDefaults(
+        domain=Domain.SHORTCUT,
+        judge="robustbench_rad.checks.scanner_probe",
+        summary="Whether scanner, site, view or sex are in the image, in the features and in the score; shown, not judged.",
+        informational=True,
     ),
     "shortcut.spike-and-recovery": CheckDefaults(
         domain=Domain.SHORTCUT,

@@ -36,7 +36,7 @@ from robustbench_rad.statistics.slices import SLICES, worst_slice
 PARTS = 3  # of a continuous column: fewer positives would be left in each of five
 STRATUM_METRICS = ("auroc", "sensitivity")
 SIZE = "lesion size"
-FEATURES = ("shortcut.probe-inputs", "features")
+FEATURES = ("shortcut.scanner-probe", "features")
 SLICE = "sensitivity gap of the worst slice of one half of the patients, in the other half"
 NO_STRATA = (
     'no strata: name columns, e.g. columns = ["tubes"], declare a risk factor in [data] metadata, or draw lesions in '

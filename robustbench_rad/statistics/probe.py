@@ -203,11 +203,18 @@ def told(
     if not usable:
         raise StatisticsError("no fold and label in which two values occur: more patients are needed")
     best = max(usable, key=lambda value: usable[value].value)
-    result = Told(auc=_mean(list(usable.values())), values=usable, best=best)
+    result = Told(auc=mean_of(list(usable.values())), values=usable, best=best)
     if not draws:
         return result
     p, made = _permutation(probe, code, truth, patient, stratum, shown, seed, draws)
     return replace(result, p=p, draws=made)
+
+
+def mean_of(areas: Sequence[Estimate]) -> Estimate:
+    """Mean of estimates with the means of their limits, as if they moved together, which is never too narrow."""
+    value, lower, upper = (float(np.mean([getattr(a, name) for a in areas])) for name in ("value", "lower", "upper"))
+    influence = np.mean([a.influence for a in areas if a.influence is not None], axis=0)
+    return replace(areas[0], value=value, lower=lower, upper=upper, influence=influence)
 
 
 def _told_apart(code: Floats, known: NDArray[np.bool_], patient: Indices) -> list[int]:
@@ -292,13 +299,6 @@ def _area(
     if not rankings:
         return None
     return pooled(rankings, f"{FOLDS} folds of patients, pooled within labels", confidence=confidence)
-
-
-def _mean(areas: Sequence[Estimate]) -> Estimate:
-    """Mean of estimates with the means of their limits."""
-    value, lower, upper = (float(np.mean([getattr(a, name) for a in areas])) for name in ("value", "lower", "upper"))
-    influence = np.mean([a.influence for a in areas if a.influence is not None], axis=0)
-    return replace(areas[0], value=value, lower=lower, upper=upper, influence=influence)
 
 
 def _permutation(

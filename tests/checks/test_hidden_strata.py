@@ -23,7 +23,7 @@ def outcome(margins=FAIR, *, roles=None, options=None, sizes=None, features=None
     columns = columns or {"tubes": TUBE}
     n = len(label)
     quantities = {} if sizes is None else {Quantity(condition=ID, name="lesion_mm"): np.asarray(sizes, np.float32)}
-    vectors = {} if features is None else {("shortcut.probe-inputs", "features"): np.asarray(features, np.float32)}
+    vectors = {} if features is None else {("shortcut.scanner-probe", "features"): np.asarray(features, np.float32)}
     return hidden_strata.judge(
         JudgeContext(
             scores=ScoreTable(
