@@ -248,9 +248,12 @@ class _Item:
     labels: Tensor
 
 
+ANYONE = (-1, 0.0)
+
+
 @dataclass(kw_only=True)
 class _Bank:
-    """Donors: of each finding as many patients with as without, those with the smallest keys."""
+    """Donors: of each finding as many patients with as without, and others until there are enough; smallest keys first."""
 
     size: int
     mib: float
@@ -258,8 +261,8 @@ class _Bank:
 
     def offer(self, batch: Batch, row: int, key: int) -> None:
         image, labels = batch.images[row], batch.labels[row].cpu()
-        most = max(2, min(self.size, int(self.mib * 2**20 / (2 * image.numel()))))
-        share = max(1, most // (2 * max(1, len(labels))))
+        self.size = max(2, min(self.size, int(self.mib * 2**20 / (2 * image.numel()))))
+        share = max(1, self.size // (2 * max(1, len(labels))))
         item: list[_Item] = []
 
         def make() -> _Item:
@@ -267,20 +270,21 @@ class _Bank:
                 item.append(_Item(key=key, image=image.detach().half().cpu().clone(), labels=labels.clone()))
             return item[0]
 
-        for k, label in enumerate(labels.tolist()):
-            place = (k, label if label == label else -1.0)
-            bank = self.items.setdefault(place, PatientBank[_Item](size=share))
+        known = [((k, label), share) for k, label in enumerate(labels.tolist()) if label in (0.0, 1.0)]
+        for place, size in (*known, (ANYONE, self.size)):
+            bank = self.items.setdefault(place, PatientBank[_Item](size=size))
             bank.offer(batch.patient_ids[row], key, make)
 
     def state(self) -> dict[str, Tensor]:
         """One image of each patient, smallest key first; where a patient has several, that of the smallest key."""
         found: dict[str, _Item] = {}
-        for (_, label), bank in sorted(self.items.items()):
-            for patient, item in bank.ranked():
-                if label >= 0 and (patient not in found or item.key < found[patient].key):
+        for place in sorted(place for place in self.items if place != ANYONE):
+            for patient, item in self.items[place].ranked():
+                if patient not in found or item.key < found[patient].key:
                     found[patient] = item
-        if len(found) < 2:  # no labels: whoever there is
-            found |= {patient: item for bank in self.items.values() for patient, item in bank.ranked()}
+        for patient, item in self.items[ANYONE].ranked():
+            if len(found) < self.size:
+                found.setdefault(patient, item)
         ranked = sorted(found.items(), key=lambda pair: pair[1].key)
         return {
             "donors": torch.stack([item.image for _, item in ranked]),
