@@ -27,6 +27,7 @@ from robustbench_rad.shifts._mr_inputs import PHASE_OPTIONS, MrShift, foreground
 
 if TYPE_CHECKING:
     from torch import Tensor
+from torch.nn import functional
 
     from robustbench_rad.conditions import Batch
     from robustbench_rad.shifts._ladder import Alter
@@ -112,5 +113,9 @@ def folded(image: Tensor, axis: int, first: int, count: int) -> Tensor:
     >>> folded(torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0]]), -1, 1, 3)
     tensor([[0., 7., 3., 5., 0.]])
     """
-    lines = torch.arange(image.shape[axis], device=image.device)
-    return torch.zeros_like(image).index_add(axis % image.ndim, first + (lines - first) % count, image)
+    lines = image.movedim(axis, -1)
+    before = -first % count
+    after = -(before + lines.shape[-1]) % count
+    periods = functional.pad(lines, (before, after)).unflatten(-1, (-1, count))
+    inside = functional.pad(periods.sum(-2), (first, lines.shape[-1] - first - count))
+    return inside.movedim(-1, axis)  # a sum in a fixed order: adding line by line is not reproducible on a GPU
