@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn import functional
 
 from robustbench_rad.conditions import Level
 from robustbench_rad.registry import register
@@ -27,7 +28,6 @@ from robustbench_rad.shifts._mr_inputs import PHASE_OPTIONS, MrShift, foreground
 
 if TYPE_CHECKING:
     from torch import Tensor
-from torch.nn import functional
 
     from robustbench_rad.conditions import Batch
     from robustbench_rad.shifts._ladder import Alter
