@@ -1,8 +1,8 @@
 """Frequency bands: what the model tells from coarse structure alone, and from fine structure alone.
 
 Shown, not judged: that a band is enough does not say that it is used, and whatever is decodable from one is often decodable
-from all. A model that keeps more than half of its AUROC above chance in the finest band alone is worth a warning: noise, kernel and
-compression are all that is left there.
+from all. A model that keeps more than half of its AUROC above chance in the finest band alone is worth a warning: noise,
+kernel and compression are all that is left there.
 """
 
 from __future__ import annotations
