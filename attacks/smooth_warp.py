@@ -13,6 +13,7 @@ from torch.nn import functional
 from robustbench_rad.attacks._descend import descend, smooth_field
 from robustbench_rad.attacks._envelope import NO_SPACING, TransformAttack, pixel_mm
 from robustbench_rad.attacks._search import Front
+from robustbench_rad.attacks.spatial import UNSEEN, may_lose
 from robustbench_rad.conditions import Batch, Level, fraction
 from robustbench_rad.registry import register
 
@@ -50,8 +51,11 @@ class SmoothWarp(TransformAttack):
     none of them longer than the level, so that no pixel moves further. Every control vector goes down the gradient of the
     margin, which is taken through the resampling. The image goes on beyond its edge with the edge's own value.
 
+    Control vectors are held back where they would push a pixel of a known lesion over the edge: that would hide the finding
+    by removing it. Where a positive case does not say where its lesion is, that cannot be seen, and the report says so.
+
     Measured of the worst plane: ``largest_displacement_px``, and ``_mm`` where the spacing is known; ``smallest_jacobian``
-    of the map, which is above 0 where nothing is folded.
+    of the map, which is above 0 where nothing is folded; ``lesion_area``, that of the known lesion as a share of what it was.
 
     Attributes:
         levels: Largest displacement in millimetres; pixels where the spacing is not known, and then it is said so.
@@ -62,7 +66,12 @@ class SmoothWarp(TransformAttack):
     185.0
     """
 
-    notes: ClassVar[tuple[str, ...]] = ("largest_displacement_px", "largest_displacement_mm", "smallest_jacobian")
+    notes: ClassVar[tuple[str, ...]] = (
+        "largest_displacement_px",
+        "largest_displacement_mm",
+        "smallest_jacobian",
+        "lesion_area",
+    )
 
     levels: tuple[Level, ...] = millimetres(1, 2, 4)
     nodes: int = 5
@@ -89,8 +98,9 @@ class SmoothWarp(TransformAttack):
         return 8
 
     def caveat(self, batch: Batch) -> str:
-        """Whether millimetres are pixels."""
-        return "" if bool(pixel_mm(batch)[1].all()) else NO_SPACING
+        """Whether millimetres are pixels, and whether a finding may have left the field of view."""
+        spacing = "" if bool(pixel_mm(batch)[1].all()) else NO_SPACING
+        return "; ".join(filter(None, (spacing, UNSEEN if bool(may_lose(batch).any()) else "")))
 
     def search(self, front: Front, level: Level) -> None:
         """Every control vector down the slope."""
@@ -102,7 +112,7 @@ class SmoothWarp(TransformAttack):
             start,
             steps=self.steps,
             render=lambda nodes: warped(front.live.centre, _pixels(front, nodes)),
-            move=lambda nodes, slope, fraction: shorter(nodes - fraction * unit_vectors(slope)),
+            move=lambda nodes, slope, fraction: _inside(front, shorter(nodes - fraction * unit_vectors(slope))),
             describe=lambda nodes: _describe(front, nodes),
         )
 
@@ -117,6 +127,21 @@ def _pixels(front: Front, nodes: Tensor) -> Tensor:
     )
 
 
+def _inside(front: Front, nodes: Tensor) -> Tensor:
+    """Control vectors that leave known lesions in the field of view.
+
+    With ``u`` between these bounds everywhere, ``q -> p - u(q)`` maps the image into itself for every pixel ``p`` of the
+    lesion, and so has a fixed point: a place at which ``p`` is shown. Splines stay within the bounds of their nodes.
+    """
+    if front.batch.lesion is None:
+        return nodes
+    case = front.live.targets.case
+    unit = pixel_mm(front.batch)[0][case] / front.threat.radius.reshape(-1, 1)  # of the level, in one pixel
+    before, after = (room * unit for room in room_around(front.batch.lesion[case]))
+    shape = (*unit.shape, *[1] * unit.shape[1])
+    return torch.maximum(torch.minimum(nodes, before.reshape(shape)), -after.reshape(shape))
+
+
 def _describe(front: Front, nodes: Tensor) -> dict[str, Tensor]:
     spacing, known = (values[front.live.targets.case] for values in pixel_mm(front.batch))
     field = _pixels(front, nodes)
@@ -126,7 +151,30 @@ def _describe(front: Front, nodes: Tensor) -> dict[str, Tensor]:
         "largest_displacement_px": field.square().sum(1).sqrt().flatten(1).amax(1),
         "largest_displacement_mm": torch.where(known, lengths.flatten(1).amax(1), torch.nan),
         "smallest_jacobian": jacobian(field).flatten(1).amin(1),
+        "lesion_area": _lesion_area(front, field),
     }
+
+
+def _lesion_area(front: Front, field: Tensor) -> Tensor:
+    if front.batch.lesion is None:
+        return torch.full((len(front),), torch.nan, device=field.device)
+    lesion = front.batch.lesion[front.live.targets.case].to(field.dtype)
+    return warped(lesion, field).flatten(1).sum(1) / lesion.flatten(1).sum(1)  # 0 / 0: no lesion
+
+
+def room_around(masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels ``(L, d)`` from the outermost marked pixels to the edge before and after them; infinite without any.
+
+    >>> [room.tolist() for room in room_around(torch.tensor([[[[False, True, True, False, False]]]]))]
+    [[[0.5, 1.5]], [[0.5, 2.5]]]
+    """
+    before, after = [], []
+    for axis, size in enumerate(masks.shape[2:], start=2):
+        marked = masks.movedim(axis, -1).flatten(1, -2).any(1)
+        place = torch.arange(size, device=masks.device) + 0.5
+        before.append(torch.where(marked, place, torch.inf).amin(1))
+        after.append(torch.where(marked, size - place, torch.inf).amin(1))
+    return torch.stack(before, 1), torch.stack(after, 1)
 
 
 def unit_vectors(vectors: Tensor) -> Tensor:

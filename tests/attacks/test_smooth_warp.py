@@ -5,7 +5,8 @@ import torch
 
 from robustbench_rad.attacks._descend import smooth_field, spline_basis
 from robustbench_rad.attacks._envelope import NO_SPACING
-from robustbench_rad.attacks.smooth_warp import SmoothWarp, jacobian, millimetres, warped
+from robustbench_rad.attacks.smooth_warp import SmoothWarp, jacobian, millimetres, room_around, warped
+from robustbench_rad.attacks.spatial import UNSEEN
 from robustbench_rad.errors import PlanError
 
 
@@ -98,8 +99,63 @@ def test_the_price_is_what_an_unbroken_model_costs_and_pixels_are_said(lab):
     spy = lab.SpyQuery(classifier)
     attack = SmoothWarp(steps=4)
     variants = list(attack.apply(batch, spy, None).variants)
-    assert {variant.reason for variant in variants} == {NO_SPACING}
+    assert {variant.reason for variant in variants} == {f"{NO_SPACING}; {UNSEEN}"}
     assert sum(len(planes) for planes in spy.planes) + 2 * spy.backwards == 2 * attack.passes(1)
+
+
+class Spot(torch.nn.Module):
+    """Looks for brightness anywhere, a little more to the right: only taking the bright spot out of the image hides it."""
+
+    def forward(self, x):
+        weight = 1 + 0.1 * torch.arange(x.shape[-1])
+        of_spot = 0.8 * 4 * 3 * x[0, 0, ..., 0, 0].numel()
+        return ((x - 0.1).clamp(min=0) * weight).flatten(1).sum(1, keepdim=True) / of_spot - 0.6
+
+
+@pytest.mark.parametrize("nodes", [1, 3, 5])
+@pytest.mark.parametrize("shape", [(12, 17), (6, 9, 10)], ids=["plane", "volume"])
+def test_a_lesion_is_never_pushed_over_the_edge_to_hide_it(lab, shape, nodes):
+    images = torch.full((3, 1, *shape), 0.1)
+    images[..., 3:7, 2:5] = 0.9
+    lesion = images > 0.5
+    lesion[2] = False
+    spacing = torch.linspace(0.7, 1.1, len(shape)).expand(3, -1)
+    classifier = lab.classifier(Spot(), size=shape)
+    known = lab.batch(images, torch.ones(3, 1), spacing_mm=spacing, lesion=lesion, lesion_known=(True, True, False))
+    attack = SmoothWarp(levels=millimetres(6), nodes=nodes, steps=12, full_search=("6",))
+    margins, measured = lab.attack(attack, classifier, known)
+    free, _ = lab.attack(attack, classifier, lab.batch(images, torch.ones(3, 1), spacing_mm=spacing))
+    torch.testing.assert_close(margins["6"][2], free["6"][2])
+    if nodes == 1:  # the spot as a whole goes over the edge, or half of its outermost pixels
+        assert (free["6"] < -0.4).all()
+        assert (margins["6"][:2] > 0).all()
+        area = measured["lesion_area", "6", "finding-0"]
+        assert (area[:2] > 0.5).all()
+        assert area[2].isnan()
+    (variant,) = attack.apply(known, lab.SpyQuery(classifier), None).variants
+    assert variant.reason == UNSEEN
+    (variant,) = attack.apply(known.select(torch.tensor([0, 1])), lab.SpyQuery(classifier), None).variants
+    assert variant.reason == ""
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_pixel_of_a_held_lesion_is_shown_somewhere(lab, seed):
+    """Any field within the bounds, looked at on a fine grid of places: each pixel of the lesion is met within a pixel."""
+    source = torch.Generator().manual_seed(seed)
+    mask = torch.zeros(1, 1, 20, 24, dtype=torch.bool)
+    mask[..., 2:6, 19:23] = True
+    before, after = room_around(mask)
+    nodes = (torch.rand(1, 2, 5, 5, generator=source) * 2 - 1) * 4
+    free = smooth_field(nodes, (200, 240))
+    held = smooth_field(
+        torch.maximum(torch.minimum(nodes, before.reshape(1, 2, 1, 1)), -after.reshape(1, 2, 1, 1)), (200, 240)
+    )
+    axes = [(torch.arange(n) + 0.5) / 10 - 0.5 for n in (200, 240)]
+    places = torch.stack(torch.meshgrid(*axes, indexing="ij"))
+    assert (held[0] - free[0]).abs().max() > 0.1
+    shown = (places + held[0]).flatten(1).T
+    for pixel in mask[0, 0].nonzero():
+        assert (shown - pixel).norm(dim=1).min() < 0.3
 
 
 @pytest.mark.parametrize(
