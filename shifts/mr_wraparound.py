@@ -116,6 +116,6 @@ def folded(image: Tensor, axis: int, first: int, count: int) -> Tensor:
     lines = image.movedim(axis, -1)
     before = -first % count
     after = -(before + lines.shape[-1]) % count
-    periods = functional.pad(lines, (before, after)).unflatten(-1, (-1, count))
+    periods = functional.pad(lines, (before, after)).reshape(*lines.shape[:-1], -1, count)
     inside = functional.pad(periods.sum(-2), (first, lines.shape[-1] - first - count))
     return inside.movedim(-1, axis)  # a sum in a fixed order: adding line by line is not reproducible on a GPU
