@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from robustbench_rad.reports import _format, _words, charts
-from robustbench_rad.result import AuditResult, Criterion, Curve, Domain, DomainScore, Picture, Table, Verdict
+from robustbench_rad.reports import _format, _positions, _words, charts
+from robustbench_rad.result import AuditResult, Criterion, Curve, Domain, DomainScore, Panel, Picture, Table, Verdict
 
 PICTURE_BUDGET = 2_500_000
 CHART_BUDGET = 1_200_000
@@ -44,8 +44,16 @@ class CurveGroup:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PositionFigure:
+    """Positions of one finding with their effects, drawn."""
+
+    finding: str
+    svg: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ShownTable:
-    """A table as text, with the columns that hold numbers."""
+    """A table as text, with the columns that hold numbers; where it has positions, drawn too."""
 
     check: str
     title: str
@@ -53,6 +61,23 @@ class ShownTable:
     columns: list[str]
     rows: list[list[str]]
     numeric: frozenset[int]
+    figures: list[PositionFigure] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownPicture:
+    """A picture with its panels, those that belong together in one group."""
+
+    picture: Picture
+    groups: list[list[Panel]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gallery:
+    """Pictures of one check."""
+
+    check: str
+    pictures: list[ShownPicture]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +93,7 @@ class DomainView:
     forests: list[Forest]
     curves: list[CurveGroup]
     tables: list[ShownTable]
-    pictures: list[Picture]
+    galleries: list[Gallery]
     pictures_left_out: int
 
     @property
@@ -114,7 +139,7 @@ def _domain(result: AuditResult, domain: Domain, budget: Budget) -> DomainView:
     title, gloss = _words.DOMAINS[domain]
     criteria = _words.worst_first(c for c in result.criteria if c.domain is domain)
     score = next((s for s in result.score.domains if s.domain is domain), None)
-    pictures = [picture for picture in result.pictures if picture.domain is domain]
+    pictures = [picture for picture in result.pictures if picture.domain is domain and not picture.field]
     shown = _fitting(pictures, budget)
     return DomainView(
         domain=domain,
@@ -125,8 +150,8 @@ def _domain(result: AuditResult, domain: Domain, budget: Budget) -> DomainView:
         criteria=criteria,
         forests=_forests(criteria, budget),
         curves=_curves([curve for curve in result.curves if curve.domain is domain], criteria, budget),
-        tables=_shown_tables(table for table in result.tables if table.domain is domain),
-        pictures=shown,
+        tables=_shown_tables((table for table in result.tables if table.domain is domain), result.pictures, budget),
+        galleries=_galleries(shown),
         pictures_left_out=len(pictures) - len(shown),
     )
 
@@ -134,10 +159,36 @@ def _domain(result: AuditResult, domain: Domain, budget: Budget) -> DomainView:
 def _fitting(pictures: Iterable[Picture], budget: Budget) -> list[Picture]:
     shown = []
     for picture in pictures:
-        if len(picture.png_base64) <= budget.pictures:
-            budget.pictures -= len(picture.png_base64)
+        size = _size(picture)
+        if size <= budget.pictures:
+            budget.pictures -= size
             shown.append(picture)
     return shown
+
+
+def _size(picture: Picture) -> int:
+    """Characters of all its images."""
+    panels = sum(len(panel.jpeg_base64) + len(panel.difference_base64) for panel in picture.panels)
+    return len(picture.png_base64) + panels
+
+
+def _galleries(pictures: Sequence[Picture]) -> list[Gallery]:
+    """Pictures by check, in the order they came."""
+    checks = dict.fromkeys(picture.check for picture in pictures)
+    return [
+        Gallery(check=check, pictures=[_picture(picture) for picture in pictures if picture.check == check])
+        for check in checks
+    ]
+
+
+def _picture(picture: Picture) -> ShownPicture:
+    groups: list[list[Panel]] = []
+    for panel in picture.panels:
+        if groups and panel.group and groups[-1][0].group == panel.group:
+            groups[-1].append(panel)
+        else:
+            groups.append([panel])
+    return ShownPicture(picture=picture, groups=groups)
 
 
 def _forests(criteria: Iterable[Criterion], budget: Budget) -> list[Forest]:
@@ -178,15 +229,28 @@ def _curve_group(
     return CurveGroup(check=check, tolerated=tolerated, figures=figures)
 
 
-def _shown_tables(tables: Iterable[Table]) -> list[ShownTable]:
+def _shown_tables(tables: Iterable[Table], pictures: Sequence[Picture], budget: Budget) -> list[ShownTable]:
     """Tables as text; what was said under one of the same title is not said again."""
     said: set[tuple[str, str]] = set()
     shown = []
     for table in tables:
         again = (table.title, table.note) in said
         said.add((table.title, table.note))
-        shown.append(_shown(table.model_copy(update={"note": ""}) if again else table))
+        text = _shown(table.model_copy(update={"note": ""}) if again else table)
+        shown.append(replace(text, figures=_position_figures(table, pictures, budget)))
     return shown
+
+
+def _position_figures(table: Table, pictures: Sequence[Picture], budget: Budget) -> list[PositionFigure]:
+    """A chart for each of the findings where an object does most."""
+    found = _positions.positions(table)
+    behind = _positions.background(pictures, table.check) if found else ""
+    figures = []
+    for finding in _positions.shown_findings(found):
+        drawn = _positions.position_chart(found, finding=finding, check=table.check, key=budget.key(), behind=behind)
+        if svg := budget.chart(drawn):
+            figures.append(PositionFigure(finding=finding, svg=safe(svg)))
+    return figures
 
 
 def _shown(table: Table) -> ShownTable:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # Stand-in colours that nobody would choose, each with what the page puts in its place.
 _INK, _MUTED, _RULE, _SERIES, _PAPER = "#010101", "#020202", "#030303", "#040404", "#080808"
+_RAISED = "#090909"  # against the series: what raises a score, where the series' colour lowers it
 _VERDICT = {
     Verdict.FAIL: "#050505",
     Verdict.INCONCLUSIVE: "#060606",
@@ -37,6 +38,7 @@ _PALETTE = {
     _RULE: "var(--rule,#d9dee4)",
     _SERIES: "var(--accent,#1d5f8f)",
     _PAPER: "var(--paper,#ffffff)",
+    _RAISED: "var(--raised,#b4530b)",
     _VERDICT[Verdict.FAIL]: "var(--fail,#b3261e)",
     _VERDICT[Verdict.INCONCLUSIVE]: "var(--inconclusive,#8a5a00)",
     _VERDICT[Verdict.PASS]: "var(--pass,#1a7346)",

@@ -237,7 +237,7 @@ def _run(prepared: Prepared, run: RunFolder, progress: Progress) -> AuditResult:
     with _timed(timings, "judge"):
         scores = ScoreTable.join(chunks, prepared.table.case_ids)
         result = record.judge(scores, prepared.profile, tuple(record.measured.values()))
-    images = pictures(prepared, evaluator) if prepared.plan.report.images else []
+    images = pictures(prepared, evaluator, scores) if prepared.plan.report.images else []
     run.finish()
     ended = {"timings_s": timings, "finished": datetime.now(UTC).isoformat(timespec="seconds")}
     provenance = result.provenance.model_copy(update=ended)

@@ -1,18 +1,17 @@
 """Pictures: nothing that is burned into a case is seen in any of them, not even in the image of another case."""
 
-import base64
-import io
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
-from PIL import Image
 
 from robustbench_rad import gallery
 from robustbench_rad.audit import run_audit
 from robustbench_rad.cases import CaseTable
+from robustbench_rad.errors import DataError
+from robustbench_rad.gallery_scores import Move
 from robustbench_rad.plan import read_plan
+from robustbench_rad.scores import ScoreTable
 
 CHECK = "shortcut.masked-anatomy"
 MIDDLE = (slice(None), slice(6, 14), slice(4, 16))  # inside the masks, where donors and mean image are laid
@@ -38,7 +37,10 @@ def audit(workshop, monkeypatch):
         plan = read_plan(workshop / "plan.toml")
         plan = plan.model_copy(update={"report": plan.report.model_copy(update={"images": images})})
         name = f"run-{len(list(workshop.glob('run-*')))}"
-        return {p.check: p.png_base64 for p in run_audit(plan, folder=workshop / name).result.pictures}
+        found = {}
+        for picture in run_audit(plan, folder=workshop / name).result.pictures:
+            found.setdefault(picture.check, []).append(picture.model_dump_json())
+        return found
 
     return pictures
 
@@ -68,15 +70,20 @@ def test_when_every_case_is_burned_in_nothing_is_shown(audit):
 
 def test_what_was_learned_from_burned_in_cases_alone_is_not_shown(audit, monkeypatch):
     """Even if a case could be shown: the panels of this check would be made of annotated images."""
-    example = gallery._example
+    first = gallery._Shelf.first
     found = []
-    monkeypatch.setattr(gallery, "_example", lambda prepared: found.append(example(prepared)) or clean(prepared))
 
-    def clean(prepared):
-        return replace(prepared.table.load(3), burned_in=False)
+    def clean(shelf, rows):
+        found.append(first(shelf, rows))
+        shelf.shown[3] = replace(shelf.table.load(3), burned_in=False)
+        return 3
 
+    monkeypatch.setattr(gallery._Shelf, "first", clean)
+    monkeypatch.setattr(
+        gallery.CaseScores, "moves", lambda *_: [Move(row=3, level="0.5", finding="bright", change=1.0)]
+    )
     pictures = audit(set(range(12)))
-    assert found == [None]
+    assert found[0] is None
     assert CHECK not in pictures
     assert "shift.xr.dose" in pictures
 
@@ -89,16 +96,55 @@ def test_pictures_of_an_audit_without_annotations_are_made(audit):
     assert {CHECK, "shift.xr.dose"} == audit(set()).keys()
 
 
-def test_the_difference_of_every_level_lies_under_it():
-    """Mid-grey under the original; white where a level is brighter by as much as the scale says."""
-    planes = [torch.full((4, 6), 0.5), torch.full((4, 6), 0.7)]
-    planes[1][0] = 0.3
-    scale = gallery._largest_difference(planes)
-    with Image.open(io.BytesIO(base64.b64decode(gallery._png(planes, scale)))) as image:
-        shown = np.asarray(image)
-    assert scale == pytest.approx(0.2, abs=1e-6)
-    assert shown.shape == (4 + gallery.GAP + 4, 6 + gallery.GAP + 6)
-    assert set(shown[-4:, :6].flatten()) == {128}
-    assert set(shown[-4, -6:]) == {0}
-    assert set(shown[-3, -6:]) == {255}
-    assert set(shown[:4, :6].flatten()) == {128}
+def test_a_strip_says_the_scores_that_the_audit_measured(workshop):
+    """Two strips of a condition, of the case chosen by chance and of the one that moves most; nothing else is written."""
+    plan = read_plan(workshop / "plan.toml")
+    plan = plan.model_copy(update={"report": plan.report.model_copy(update={"images": True})})
+    done = run_audit(plan, folder=workshop / "run")
+    chosen, farthest = (p for p in done.result.pictures if p.check == CHECK)
+    table = _scores(workshop, plan, done.folder)
+    fills = [panel.name for panel in chosen.panels[1:]]
+    changes = np.abs([table.margins(CHECK, fill, "bright") - table.clean("bright") for fill in fills[:3]])
+    row = int(changes.max(0).argmax())
+    assert chosen.caption.startswith("A case chosen by chance.")
+    assert farthest.caption.startswith(f"The case whose score moves most ({fills[int(changes[:, row].argmax())]}: ")
+    for panel in farthest.panels[1:]:
+        before, after = (
+            sigmoid(float(m[row])) for m in (table.clean("bright"), table.margins(CHECK, panel.name, "bright"))
+        )
+        assert [(line.name, line.text, line.flips) for line in panel.lines] == [
+            ("bright", f"{shown(before)} → {shown(after)}", (before >= 0.5) != (after >= 0.5))
+        ]
+    assert len(farthest.panels) == 6
+    assert farthest.panels[0].difference_base64 == ""
+    assert all(panel.difference_base64 for panel in farthest.panels[1:])
+
+
+def _scores(workshop, plan, folder):
+    from robustbench_rad.audit import prepare
+    from robustbench_rad.runs import RunFolder
+
+    prepared = prepare(plan)
+    with RunFolder.open(folder, prepared.identity, chunk_size=plan.run.chunk_size) as run:
+        members = [prepared.table.case_ids[n : n + run.chunk_size] for n in range(0, 36, run.chunk_size)]
+        return ScoreTable.join(run.chunks(members), prepared.table.case_ids)
+
+
+def sigmoid(margin):
+    """Probability, the threshold being a half."""
+    return 1 / (1 + np.exp(-margin))
+
+
+def shown(value):
+    return "<0.001" if value < 0.0005 else ">0.999" if value > 0.9995 else f"{value:.3f}"
+
+
+def test_a_condition_that_refuses_the_images_has_no_strip_and_stops_nothing(audit, monkeypatch):
+    """What the pass notes as a reason is no internal error when the pictures are made."""
+    from robustbench_rad.shifts.xr_dose import XrDose
+
+    def refuse(*_):
+        raise DataError("expected projection radiographs, got CT")
+
+    monkeypatch.setattr(XrDose, "apply", refuse)
+    assert audit(set()).keys() == {CHECK}
