@@ -16,6 +16,7 @@ from robustbench_rad.checks.border_ablation import settled
 from robustbench_rad.checks.comparisons import try_interval
 from robustbench_rad.checks.context import CheckOutcome, Floats, JudgeContext
 from robustbench_rad.checks.informational import Cell, limits, shown
+from robustbench_rad.checks.masked_anatomy import USE
 from robustbench_rad.checks.metrics import usable_labels
 from robustbench_rad.criteria import Judged
 from robustbench_rad.errors import StatisticsError
@@ -23,6 +24,7 @@ from robustbench_rad.profile import CheckSpec
 from robustbench_rad.result import Table
 from robustbench_rad.statistics.auc import difference_of_rankings, interval
 from robustbench_rad.statistics.estimate import Estimate
+from robustbench_rad.statistics.means import spread_ratio
 from robustbench_rad.statistics.multiplicity import joint_confidence
 from robustbench_rad.statistics.retained import retained_share
 
@@ -76,6 +78,13 @@ def _share(context: JudgeContext, condition: str, finding: str, band: str) -> Es
     return retained_share(*pair, confidence=context.confidence)
 
 
+def _spread(context: JudgeContext, condition: str, finding: str, band: str) -> Estimate:
+    margins = _margins(context, condition, finding, band)
+    return spread_ratio(
+        margins, context.clean(finding), context.patients, context.n_patients, confidence=context.confidence
+    )
+
+
 def _joint(context: JudgeContext, condition: str, finding: str, bands: list[str]) -> float:
     """Level of every single interval at which the drops of all bands hold together (max-T)."""
     influences = []
@@ -113,7 +122,7 @@ def _notices(context: JudgeContext, check: CheckSpec, bands: list[str]) -> Itera
                 area = _auroc(context, check.id, finding, band, context.confidence)
             except StatisticsError:
                 continue
-            if share.value > HALF and area.lower > 0.5:
+            if share.value > HALF and area.lower > 0.5 and _spread(context, check.id, finding, band).value >= USE:
                 yield (
                     f"Warning: {finding}: {band} alone keeps {share.value:.0%} [{share.lower:.0%}, {share.upper:.0%}] of "
                     "the AUROC above chance: fine structure such as noise, kernel or compression may be what the model reads."
@@ -142,7 +151,8 @@ def _table(context: JudgeContext, check: CheckSpec, bands: list[str], joint: dic
         ],
         rows=[_row(context, check.id, finding, band, joint[finding]) for finding in context.findings for band in bands],
         note="Drop: clean minus band, paired; the intervals of AUROC and drop hold together over the bands of a finding. Kept: "
-        "AUROC above 0.5 as a share of that on clean images. The frequency is that at which half of the amplitude is left.",
+        "AUROC above 0.5 as a share of that on clean images. Spread: SD of the margins over that on clean images; an AUROC with "
+        "hardly any spread is of no use to the model. The frequency is that at which half of the amplitude is left.",
     )
 
 
@@ -152,6 +162,7 @@ def _row(context: JudgeContext, condition: str, finding: str, band: str, confide
         try_interval(lambda: _auroc(context, condition, finding, band, confidence)),
         try_interval(lambda: _drop(context, condition, finding, band, confidence)),
         try_interval(lambda: _share(context, condition, finding, band)),
+        try_interval(lambda: _spread(context, condition, finding, band)),
     )
     why = dict.fromkeys(f"not assessable: {made.method}" for made in makes if made.estimate is None)
     numbers = [number for made in makes for number in (made.estimate, made.lower, made.upper)]

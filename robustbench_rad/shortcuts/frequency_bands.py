@@ -50,8 +50,8 @@ def _ladder(unit: str, cutoffs: tuple[float, ...]) -> tuple[Level, ...]:
     return tuple(band_level(f"{name} {cutoff:g} {unit}") for name in PASSES for cutoff in cutoffs)
 
 
-# Structures of 50, 20 and 10 mm; without spacing 32, 12 and 6 pixels, which is the same for a chest film at 224 pixels.
-LADDER = (*_ladder(PER_MM, (0.02, 0.05, 0.1)), *_ladder(PER_PX, (0.03, 0.08, 0.16)))
+# Waves of 33, 12 and 5 mm; without spacing of 20, 8 and 3 pixels, which is the same for a chest film at 224 pixels.
+LADDER = (*_ladder(PER_MM, (0.03, 0.08, 0.2)), *_ladder(PER_PX, (0.05, 0.13, 0.3)))
 
 
 @register(
