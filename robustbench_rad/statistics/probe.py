@@ -340,8 +340,9 @@ def _units(code: Floats, truth: Floats, patient: Indices) -> tuple[Indices, Floa
 
     A unit is a patient with one value among the cases, or an image of a patient with several.
     """
-    _, owner = np.unique(patient, return_inverse=True)
-    size = owner.max() + 1
+    _, seen, place = np.unique(patient, return_index=True, return_inverse=True)
+    owner = np.argsort(np.argsort(seen))[place]  # in the order of the rows, which no name of a patient changes
+    size = len(seen)
     low, high = np.full(size, np.inf), np.full(size, -np.inf)
     np.minimum.at(low, owner, code)
     np.maximum.at(high, owner, code)
