@@ -99,8 +99,8 @@ class XrDose(Condition):
     def apply(self, batch: Batch, query: ModelQuery | None, state: State | None) -> Applied:
         """Add the extra noise of every level to presentation images in [0, 1].
 
-        Measurements per level: ``noise_sd_requested`` and ``noise_sd``, the root mean square of the predicted and the
-        inserted noise over the pixels that are not saturated, as a fraction of the display range; and once
+        Measurements per level: ``added_noise_sd_requested`` and ``added_noise_sd``, the root mean square of the predicted
+        and the inserted noise over the pixels that are not saturated, as a fraction of the display range; and once
         ``assumed_spacing_mm``, NaN where the file gave the spacing.
 
         Raises:
@@ -164,8 +164,8 @@ class XrDose(Condition):
             requested = self._relative_sd(kerma, kept_power, quanta_per_ugy, level.value) * self._slope(batch.images)
             change = (images - batch.images).detach()
             measurements += [
-                Measurement(quantity="noise_sd_requested", values=_rms(requested, where), level=level.name),
-                Measurement(quantity="noise_sd", values=_rms(change, where), level=level.name),
+                Measurement(quantity="added_noise_sd_requested", values=_rms(requested, where), level=level.name),
+                Measurement(quantity="added_noise_sd", values=_rms(change, where), level=level.name),
             ]
             header = scaled_attributes(batch, TUBE_OUTPUT, level.value) if level.value != 1.0 else ()
             yield Variant(level=level, images=images, case_attributes=header)

@@ -52,7 +52,7 @@ def test_every_level_is_drawn_with_its_physical_value(call, film, tmp_path):
     assert done.exit_code == 0, done.output
     said = json.loads(done.stdout)
     assert [row["level"] for row in said["levels"]] == [f"{v} of the exposure" for v in ("1", "0.5", "1/10")]
-    assert said["levels"][1]["said"][0].startswith("noise SD ")
+    assert said["levels"][1]["said"][0].startswith("added noise SD ")
     assert "(asked " in said["levels"][1]["said"][0]
     with Image.open(tmp_path / "sheet.png") as image:
         assert image.size[0] == 4 * 330  # original and three levels, 2.2 inches of 150 dots each

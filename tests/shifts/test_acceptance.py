@@ -126,6 +126,8 @@ def pictures(pixels=96, grain=0.02):
 
 
 BY_PREFIX = {"ct": slices, "mg": mammograms, "us": ultrasound, "mr": heads, "generic": pictures, "xr": radiographs}
+
+
 def marked():
     """Films with a letter in the upper left corner, in front of everything."""
     batch = radiographs()
@@ -239,7 +241,7 @@ STRENGTHS = {
     "shift.geometry.scale": Strength(quantity="scale"),
     "shift.mg.compression": Strength(quantity="scatter_to_primary"),
     "shift.mg.detector-mtf": Strength(quantity="f50_per_mm"),
-    "shift.mg.dose": Strength(quantity="noise_sd", rises=False),
+    "shift.mg.dose": Strength(quantity="added_noise_sd", rises=False),
     "shift.mr.bias-field": Strength(quantity="inu_percent"),
     "shift.mr.ghosting": Strength(quantity="ghost_percent"),
     "shift.mr.gibbs": Strength(quantity="kept_fraction"),
@@ -276,7 +278,7 @@ STRENGTHS = {
     "shift.xr.projection-ap": Strength(quantity="heart_width_factor", batch=lambda: radiographs(384)),
     "shift.xr.patient-rotation": RISING,
     "shift.xr.inspiration": Strength(quantity="lung_height_factor"),
-    "shift.xr.dose": Strength(quantity="noise_sd", rises=False),
+    "shift.xr.dose": Strength(quantity="added_noise_sd", rises=False),
 }
 NO_STRENGTH = {
     "shift.generic.elastic": "the published constants change from affine to elastic between severities 2 and 3",

@@ -88,7 +88,7 @@ def test_full_exposure_is_the_image_itself(physical_batch, run):
 def test_levels_are_monotone_and_share_their_draw(physical_batch, run):
     batch = physical_batch(chest_like(), unit=Unit.SIGNAL, spacing_mm=(1.3, 1.3))
     variants, measured = run(XrDose(), batch)
-    sd = torch.stack([measured["noise_sd", variant.level.name] for variant in variants])
+    sd = torch.stack([measured["added_noise_sd", variant.level.name] for variant in variants])
     assert (sd.diff(dim=0) > 0).all()
     noise = [(variant.images - batch.images).flatten() for variant in variants[:2]]
     assert torch.corrcoef(torch.stack(noise))[0, 1] > 0.99
@@ -99,7 +99,7 @@ def test_measured_noise_agrees_with_the_prediction(physical_batch, run):
     _, measured = run(XrDose(), batch)
     for name in ("0.5", "0.1"):
         torch.testing.assert_close(
-            measured["noise_sd", name], measured["noise_sd_requested", name], rtol=0.05, atol=0.0
+            measured["added_noise_sd", name], measured["added_noise_sd_requested", name], rtol=0.05, atol=0.0
         )
 
 
@@ -126,7 +126,7 @@ def test_unknown_spacing_is_assumed_and_reported(physical_batch, run):
     assert assumed[0].isnan()
     assert assumed[1:].tolist() == pytest.approx([430 / 64] * 2)
     _, without = run(XrDose(), physical_batch(chest_like(), unit=Unit.SIGNAL))
-    torch.testing.assert_close(without["noise_sd", "0.5"], measured["noise_sd", "0.5"])
+    torch.testing.assert_close(without["added_noise_sd", "0.5"], measured["added_noise_sd", "0.5"])
 
 
 def test_saturated_pixels_stay_and_the_input_is_untouched(physical_batch, run):
@@ -173,7 +173,7 @@ def test_fully_saturated_image_is_left_alone(physical_batch, run):
     images = torch.zeros(1, 1, 8, 8)
     variants, measured = run(XrDose(), physical_batch(images, unit=Unit.SIGNAL))
     assert torch.equal(variants[-1].images, images)
-    assert measured["noise_sd", "0.5"].isnan().all()
+    assert measured["added_noise_sd", "0.5"].isnan().all()
 
 
 def test_wrong_unit_is_refused_by_name(physical_batch):

@@ -62,7 +62,7 @@ def test_at_the_bedside_there_is_more_scatter_and_more_noise(physical_batch, run
     (noisy,), _ = run(XrDose(levels=(XrDose.level(0.5),)), replace(batch, images=scattered.images))
     assert torch.equal(bedside.images, noisy.images)
     assert said["contrast_factor", "1.15"].tolist() == pytest.approx([0.4 / 0.6] * 2)
-    assert (said["noise_sd", "1.15"] > 0).all()
+    assert (said["added_noise_sd", "1.15"] > 0).all()
     said_anew = {"ViewPosition": "AP", "Grid": "NONE"}
     assert bedside.changed_attributes(2) == ({**said_anew, "XRayTubeCurrent": "100"}, said_anew)
     neutral = XrProjectionAp(levels=(XrProjectionAp.level(1),), scatter_fraction=0.6)
