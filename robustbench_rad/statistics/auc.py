@@ -135,7 +135,7 @@ def difference_of_rankings(first: Ranking, second: Ranking, *, confidence: float
         confidence: Two-sided confidence level.
     """
     a, b = interval(first, confidence=confidence), interval(second, confidence=confidence)
-    paired = difference(a, b, degrees=_degrees(first, second))
+    paired = difference(a, b, degrees=_degrees(first, second)).within(-1.0, 1.0)
     if not _unchanged(first.influence, second.influence):
         return paired
     none = np.zeros(len(first.influence))

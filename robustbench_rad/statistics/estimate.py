@@ -56,6 +56,15 @@ class Estimate:
             influence=None if self.influence is None else scale * self.influence,
         )
 
+    def within(self, low: float, high: float) -> Estimate:
+        """Return it with limits that lie where the truth can lie.
+
+        >>> few = Estimate(value=0.5, lower=-0.2, upper=1.2).within(-1.0, 1.0)
+        >>> few.lower, few.upper
+        (-0.2, 1.0)
+        """
+        return replace(self, lower=max(low, self.lower), upper=min(high, self.upper))
+
     def folded(self, *, centre: float) -> Estimate:
         """Return the distance ``|self - centre|``; the lower limit is 0 when the interval holds ``centre``.
 

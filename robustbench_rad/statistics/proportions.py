@@ -149,7 +149,7 @@ def paired_interval(pair: PairedShares, *, confidence: float) -> Estimate:
     """Interval of a paired difference that is counted already; see :func:`paired_difference`."""
     if pair.changed.value > 0:
         a, b = (share_interval(part, confidence=confidence) for part in (pair.first, pair.second))
-        return difference(a, b, degrees=pair.patients - 1)
+        return difference(a, b, degrees=pair.patients - 1).within(-1.0, 1.0)
     upper = share_interval(pair.changed, confidence=confidence).upper
     return Estimate(
         value=0.0,

@@ -180,3 +180,10 @@ def test_mcnemar_is_a_fair_coin():
 def test_refuses_what_it_is_not_defined_for(call, message):
     with pytest.raises(StatisticsError, match=message):
         call()
+
+
+def test_a_difference_of_few_cases_has_no_limits_that_no_difference_can_have():
+    """Four cases of seven lost: Student's limit alone reaches beyond 1."""
+    first, second = [True] * 7, [True] * 3 + [False] * 4
+    lost = paired_difference(first, second, [True] * 7, range(7), 7, confidence=0.9995)
+    assert -1.0 <= lost.lower <= lost.value <= lost.upper == 1.0
