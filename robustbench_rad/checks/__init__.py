@@ -148,6 +148,12 @@ _OWN: dict[str, CheckDefaults] = {
         "clean_readers",
         "How far the declared readers agree, and where the model stands among them; shown, not judged.",
     ),
+    "clean.data-leaks": CheckDefaults(
+        domain=Domain.CLEAN,
+        judge="robustbench_rad.checks.data_leaks",
+        summary="Near-duplicates across patients, and patients or images seen in training; too many cast doubt on clean passes.",
+        informational=True,
+    ),
     # Each goal contains a flip, so a flip's numbers hold for it.
     "attack.clinical-goals": CheckDefaults(
         domain=Domain.ADVERSARIAL,
@@ -241,8 +247,9 @@ _OWN: dict[str, CheckDefaults] = {
     ),
     # 0.02: the smallest difference that about 400 positives resolve. A marker worth 0.16 SD buys 0.013 where it goes with the
     # label as 70 to 30, and 0.027 as 90 to 10.
+    # A scanner that changes the evidence itself does this too: without an intervention it is a matter of robustness.
     "shortcut.within-attribute": CheckDefaults(
-        domain=Domain.SHORTCUT,
+        domain=Domain.ACQUISITION_SHIFT,
         judge="robustbench_rad.checks.within_attribute",
         summary="How much of the AUROC is owed to a nuisance column: pooled minus within its values, and re-weighted.",
         tolerance=0.02,

@@ -36,13 +36,6 @@ NO_COLUMN = 'no nuisance column: declare one, e.g. [data] metadata = { scanner =
 def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
     """Judge the distance of the label-conditional AUROC from 0.5, for every value of a nuisance column against the rest."""
     columns = attributes(context)
-    nuisance = [column for column in columns if column.role == NUISANCE]
-    comparisons = [
-        comparison
-        for finding in context.findings
-        for column in nuisance
-        for comparison in _column(context, finding, column)
-    ] or [_refused(finding, "", NO_COLUMN) for finding in context.findings]
     found = _permutation(context, columns)
     others = [
         _only_shown(context, check, comparison, column)
@@ -51,9 +44,22 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
         if column.role != NUISANCE
         for comparison in _column(context, finding, column)
     ]
-    judged = [_told(item, found) for item in (*judge_jointly(context, check, comparisons), *others)]
+    judged = [_told(item, found) for item in (*criteria(context, check), *others)]
     tables = [_table(context, check, columns), _p_table(check, found)] if columns else []
     return CheckOutcome(judged=judged, tables=tables)
+
+
+def criteria(context: JudgeContext, check: CheckSpec) -> list[Judged]:
+    """What is judged, by its intervals alone: the nuisance columns."""
+    comparisons = [
+        comparison
+        for finding in context.findings
+        for column in attributes(context)
+        if column.role == NUISANCE
+        for comparison in _column(context, finding, column)
+    ]
+    refused = [_refused(finding, "", NO_COLUMN) for finding in context.findings]
+    return judge_jointly(context, check, comparisons or refused)
 
 
 def _column(context: JudgeContext, finding: str, column: Attribute) -> list[Comparison]:

@@ -24,6 +24,8 @@ from robustbench_rad.shortcuts.spike_and_recovery import CLEAN, SEEN, SpikeAndRe
 from robustbench_rad.statistics.proportions import wilson
 
 SHARE = 0.9
+BESIDE = ("shortcut.scanner-dependence", "shortcut.within-attribute")
+"""Audits of the score and the metadata: judged as matters of robustness, for no image was altered to confirm a shortcut."""
 AT_ONCE = "any shortcut audit"
 NO_SHORTCUT_FOUND = "no shortcut found means little here"
 
@@ -48,7 +50,7 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
 def _may_report(spec: CheckSpec) -> bool:
     """Audits whose verdict the marker may change."""
     judged = spec.enabled and not spec.informational
-    return judged and (spec.domain is Domain.SHORTCUT or spec.id == "shortcut.scanner-dependence")
+    return judged and (spec.domain is Domain.SHORTCUT or spec.id in BESIDE)
 
 
 def criteria(context: JudgeContext, spec: CheckSpec) -> list[Judged]:

@@ -12,7 +12,7 @@ import torch
 
 from robustbench_rad.checks.comparisons import worst_verdict
 from robustbench_rad.checks.context import JudgeContext
-from robustbench_rad.checks.spike_and_recovery import criteria
+from robustbench_rad.checks.spike_and_recovery import BESIDE, criteria
 from robustbench_rad.planted.defects import DEFECTS
 from robustbench_rad.planted.phantoms import phantoms
 from robustbench_rad.planted.worlds import World, audit_world, constant, constructed, context, permuted
@@ -26,7 +26,6 @@ ASSOCIATIONS = (0.5, 0.6, 0.7, 0.9)
 SIZES = (100, 250, 1000, 4000)
 KINDS = tuple(DEFECTS)
 COMBINED = "shortcut domain"
-BESIDE = ("shortcut.scanner-dependence",)  # judged as a matter of robustness; shown, no part of the domain
 LEFT_OUT = ("shortcut.spike-and-recovery",)  # it only doubts passes, and costs the audits again
 
 
