@@ -46,7 +46,7 @@ def keep_curves(run: Path, name: str) -> None:
     result = AuditResult.model_validate_json((run / "result.json").read_text("utf-8"))
     for curve in result.curves:
         lower, upper = curve.clean.lower, curve.clean.upper
-        if curve.check == "attack.curve-linf" and lower is not None and upper is not None and upper - lower < 0.5:
+        if curve.check == "attack.curve-linf" and lower is not None and upper is not None and upper - lower < 0.6:
             stem = f"{name}_{curve.finding}_{curve.metric}".lower().replace(" ", "_")
             chart = curve_chart(curve, key="curve", limits=(0.0, 1.02))
             chart = chart.replace("stroke-linejoin:round", "stroke-linejoin:round;font-family:sans-serif")
