@@ -225,11 +225,13 @@ class ScoreTable:
 
 
 def _listed(reasons: Sequence[str]) -> str:
-    """Reasons of all chunks in one line.
+    """Reasons of all chunks in one line; what another says beside more is not said twice.
 
-    >>> _listed(["no mask"]), _listed(["a", "b", "c", "d", "e"])
-    ('no mask', 'a; b; c; and 2 more reasons')
+    >>> _listed(["no mask"]), _listed(["a", "b", "c", "d", "e"]), _listed(["a", "a; b"])
+    ('no mask', 'a; b; c; and 2 more reasons', 'a; b')
     """
+    parts = {reason: set(reason.split("; ")) for reason in reasons}
+    reasons = [reason for reason in reasons if not any(parts[reason] < other for other in parts.values())]
     more = [f"and {len(reasons) - MOST_REASONS} more reasons"] * (len(reasons) > MOST_REASONS)
     return "; ".join([*reasons[:MOST_REASONS], *more])
 
