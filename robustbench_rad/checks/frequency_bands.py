@@ -125,7 +125,8 @@ def _notices(context: JudgeContext, check: CheckSpec, bands: list[str]) -> Itera
             if share.value > HALF and area.lower > 0.5 and _spread(context, check.id, finding, band).value >= USE:
                 yield (
                     f"Warning: {finding}: {band} alone keeps {share.value:.0%} [{share.lower:.0%}, {share.upper:.0%}] of "
-                    "the AUROC above chance: fine structure such as noise, kernel or compression may be what the model reads."
+                    "the AUROC above chance: fine structure (noise, kernel, compression) or the mean grey value, which is kept, may be what "
+                    "the model reads."
                 )
 
 
@@ -151,8 +152,8 @@ def _table(context: JudgeContext, check: CheckSpec, bands: list[str], joint: dic
         ],
         rows=[_row(context, check.id, finding, band, joint[finding]) for finding in context.findings for band in bands],
         note="Drop: clean minus band, paired; the intervals of AUROC and drop hold together over the bands of a finding. Kept: "
-        "AUROC above 0.5 as a share of that on clean images. Spread: SD of the margins over that on clean images; an AUROC with "
-        "hardly any spread is of no use to the model. The frequency is that at which half of the amplitude is left.",
+        "AUROC above 0.5 as a share of that on clean images. Spread: SD of the margins over that on clean images; an AUROC "
+        "with hardly any spread is of no use to the model. The frequency is that at which half of the amplitude is left.",
     )
 
 
