@@ -239,6 +239,22 @@ class DataSection(Section):
     split: str = "test"
     factory: str | None = None
     max_cases: Annotated[int, Field(ge=1)] | None = None
+    training_manifest: str | None = None
+    training_patient: str | None = None
+    training_image: str | None = None
+
+    @model_validator(mode="after")
+    def _training(self) -> Self:
+        if self.training_manifest is None:
+            for key in ("training_patient", "training_image"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"{key} is a column of training_manifest, which is not given")
+        elif self.training_patient is None and self.patient is None:
+            raise ValueError(
+                "training_manifest: name its column of patients, e.g. training_patient = 'patient_id'; without patients "
+                "nothing can be compared"
+            )
+        return self
 
     @model_validator(mode="after")
     def _source(self) -> Self:

@@ -84,7 +84,7 @@ def register(
         id: Stable kebab-case id, e.g. ``attack.pgd-linf``.
         version: Raised whenever the numbers it gives change; part of every seed and record.
         space: ``physical`` or ``display``.
-        domain: ``adversarial``, ``acquisition-shift``, ``shortcut`` or ``saliency``.
+        domain: ``clean``, ``adversarial``, ``acquisition-shift``, ``shortcut`` or ``saliency``.
         kind: ``physical``, ``emulated``, ``approximate`` or ``categorical``.
         modalities: DICOM modality codes it has meaning for.
         reference: Authors, year, DOI.

@@ -18,7 +18,18 @@ from torch import Tensor, nn
 
 from robustbench_rad import bridges
 from robustbench_rad.classifier import Classifier, Head, HeadSpec, InputSpec, Outputs
-from robustbench_rad.conditions import Applied, Batch, Condition, Level, Measurement, Space, State, Unit, Variant
+from robustbench_rad.conditions import (
+    Applied,
+    Batch,
+    CaseVector,
+    Condition,
+    Level,
+    Measurement,
+    Space,
+    State,
+    Unit,
+    Variant,
+)
 from robustbench_rad.data.dicom_attributes import WHITELIST
 from robustbench_rad.errors import DataError, ImageError, PlanError
 from robustbench_rad.glyphs import Glyph, coverage, text_picture
@@ -342,6 +353,7 @@ ROWS = (
     Row(id="shift.xr.inspiration", batch=chest, options={"levels": [0.94, 0.8]}),
     Row(id="shift.xr.view-error", batch=radiograph, options={"bank": bank()}),
     Row(id="shift.xr.dose", batch=radiograph, options={"levels": [0.5, 0.25]}),
+    Row(id="clean.data-leaks", batch=display),
     Row(id="shortcut.background-swap", batch=display, options={"levels": [1, 2], "donors": 4}),
     Row(id="shortcut.border-ablation", batch=display),
     Row(id="shortcut.frequency-bands", batch=display),
@@ -384,6 +396,11 @@ class Bench:
         measured = {(m.quantity, m.level, m.finding): m for m in applied.measurements}
         assert len(measured) == len(applied.measurements)
         return variants, measured
+
+    def vectors(self, batch: Batch) -> dict[str, CaseVector]:
+        """All vectors by name, of a condition that alters no image."""
+        applied = self.condition.apply(batch, _query(self.classifier, batch), self.state)
+        return {} if self.condition.levels else {vector.name: vector for vector in applied.vectors}
 
 
 @cache
@@ -555,7 +572,19 @@ def test_something_is_done(bench):
         for row in range(CASES)
         if variant.applicable is None or variant.applicable[row]
     )
-    assert changed or (not variants and any(m.values.isfinite().any() for m in measured.values()))
+    kept = [*measured.values(), *bench.vectors(bench.batch).values()]
+    assert changed or (not variants and any(item.values.isfinite().any() for item in kept))
+
+
+@pytest.mark.parametrize("order", [[4, 2, 0, 3, 1], [3]], ids=["shuffled", "alone"])
+def test_vectors_are_those_of_each_case_whatever_its_companions(bench, order):
+    index = torch.tensor(order, device=DEVICE)
+    whole, part = bench.vectors(bench.batch), bench.vectors(bench.batch.select(index))
+    assert whole.keys() == part.keys()
+    for name, vector in whole.items():
+        assert vector.values.shape[0] == CASES
+        assert vector.values.ndim == 2
+        torch.testing.assert_close(vector.values[index], part[name].values, rtol=1e-4, atol=1e-4, equal_nan=True)
 
 
 def test_measurements_are_of_the_batch(bench):

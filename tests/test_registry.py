@@ -55,7 +55,7 @@ def test_every_condition_loads_and_is_what_its_row_says():
 def test_catalogue_is_sorted_and_ids_start_with_their_family():
     ids = list(catalogue())
     assert ids == sorted(ids)
-    assert {id.partition(".")[0] for id in ids} <= {"attack", "shift", "shortcut", "saliency"}
+    assert {id.partition(".")[0] for id in ids} <= {"attack", "clean", "shift", "shortcut", "saliency"}
 
 
 def test_catalogue_does_not_import_torch():

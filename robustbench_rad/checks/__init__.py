@@ -151,7 +151,7 @@ _OWN: dict[str, CheckDefaults] = {
     "clean.data-leaks": CheckDefaults(
         domain=Domain.CLEAN,
         judge="robustbench_rad.checks.data_leaks",
-        summary="Near-duplicates across patients, and patients or images seen in training; too many cast doubt on clean passes.",
+        summary="Near-duplicates across patients, and patients or images seen in training; many cast doubt on clean passes.",
         informational=True,
     ),
     # Each goal contains a flip, so a flip's numbers hold for it.
