@@ -71,6 +71,11 @@ class ShownPicture:
     picture: Picture
     groups: list[list[Panel]]
 
+    @property
+    def paired(self) -> bool:
+        """Whether panels stand together."""
+        return any(len(group) > 1 for group in self.groups)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Gallery:

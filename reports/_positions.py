@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 COLUMNS = ("finding", "what", "x", "y", "effect", "lower", "upper")
 MOST_FINDINGS = 6
 MOST_POSITIONS = 24
+LEGEND = (
+    "x and y: centre of what was changed, in shares of the width and height from the upper left corner. Effect: mean change "
+    "of the score beyond that by the placebo, in SD of the score, with its interval."
+)
 _WIDTH, _FIELD, _HEAD, _FOOT = 4.4, 1.9, 0.1, 0.42  # inches
 _BEHIND = "#0b0b0b"
 _BASE64 = re.compile(r"[A-Za-z0-9+/=]+")

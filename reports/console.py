@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robustbench_rad.reports import _words
+from robustbench_rad.reports import _positions, _words
 from robustbench_rad.reports._certify import METRICS, certify_rows, certify_words
-from robustbench_rad.reports._format import amount, count, number, percent, plain, points
+from robustbench_rad.reports._format import amount, count, interval, number, percent, plain, points
 from robustbench_rad.result import (
     AuditResult,
     Certifiable,
@@ -31,7 +31,7 @@ STYLES = {
     Verdict.INCONCLUSIVE: "yellow",
     Verdict.INFORMATIONAL: "dim",
 }
-_ROWS, _CRITERIA = 8, 6
+_ROWS, _CRITERIA, _POSITIONS = 8, 6, 2
 _BAR = 20
 _ASCII = str.maketrans(
     {
@@ -62,13 +62,16 @@ def render_console(result: AuditResult, report: Path | None = None) -> Renderabl
     from rich.console import Group
 
     parts: list[RenderableType] = [_panel(result), "", _domains(result.score.domains)]
-    criteria = _words.open_criteria(result)
+    criteria, positions = _words.open_criteria(result), _by_position(result)
+    rows = _CRITERIA - bool(positions)  # so that all of it stays on one screen
     if criteria:
-        parts += ["", _criteria(criteria[:_CRITERIA])]
-    if len(criteria) > _CRITERIA:
-        parts.append(_dim(f"  and {count(len(criteria) - _CRITERIA)} more failed or undecided, in the report"))
+        parts += ["", _criteria(criteria[:rows])]
+    if len(criteria) > rows:
+        parts.append(_dim(f"  and {count(len(criteria) - rows)} more failed or undecided, in the report"))
     if result.score.costliest:
         parts += ["", _costliest(result)]
+    if positions:
+        parts += ["", *positions]
     if result.certifiable:
         parts += ["", *_certify(result.certifiable)]
     if result.regression:
@@ -196,6 +199,24 @@ def _costliest(result: AuditResult) -> Table:
             _line("", plain(cost.check, 40), f" {plain(cost.finding, 40)}"), f"−{number(cost.points_lost, 1)}"
         )
     return table
+
+
+def _by_position(result: AuditResult) -> list[RenderableType]:
+    """Where an object moved the score most, in SD of the score; nothing where none was laid anywhere."""
+    from rich.table import Table
+    from rich.text import Text
+
+    found = [(shown.check, item) for shown in result.tables for item in _positions.positions(shown)]
+    checks = {id(item): check for check, item in found}
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    table.add_column("Where an object moves the score most", overflow="fold")
+    table.add_column("Effect beyond placebo", justify="right", no_wrap=True)
+    strongest = _positions.strongest(item for _, item in found)[:_POSITIONS]
+    for item in strongest:
+        words = Text(plain(checks[id(item)], 40), style="bold")
+        words.append(f" {plain(item.name, 30)}, {plain(item.finding, 40)}", style="not bold")
+        table.add_row(words, f"{interval(item.effect)} SD")
+    return [table] if strongest else []
 
 
 def _certify(certifiable: Sequence[Certifiable]) -> list[RenderableType]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from robustbench_rad.reports import _words
+from robustbench_rad.reports import _positions, _words
 from robustbench_rad.reports._certify import (
     CHART_ROWS,
     METRICS,
@@ -21,6 +21,7 @@ _SPECIAL = re.compile(r"([\\`*_\[\]#|~$!^])")
 _LINKS = re.compile(r"(?i)(:)(?=//)|(?<=www)(\.)")
 _CODE = re.compile(r"[A-Za-z0-9._/+-]+")
 _WORST_ROWS = 15
+_POSITIONS = 60
 
 
 def render_markdown(result: AuditResult, limit: int = 60_000) -> str:
@@ -143,6 +144,8 @@ def _sections(result: AuditResult) -> list[tuple[str, str]]:
         if criteria:
             title = f"{_words.title_of(domain)}: {amount(len(criteria), 'criterion', 'criteria')}"
             sections.append((title, _criteria_table(_words.worst_first(criteria))))
+    if any(_positions.positions(shown) for shown in result.tables):
+        sections.append(("Marker positions by effect", _by_position(result.tables)))
     if words := certify_words(result.certifiable):
         sections.append((words.title, _certify(result.certifiable, words)))
     rows = [(escape(item.name), item.status, escape(item.detail, 300)) for item in result.preflight]
@@ -179,6 +182,18 @@ def _gains(tables: Sequence[Table]) -> str:
     """What the defences gain, all domains in one table."""
     rows = [[escape(cell(value), 300) for value in row] for shown in tables for row in shown.rows]
     return f"{table(tables[0].columns, rows)}\n\n{escape(tables[0].note, 800)}"
+
+
+def _by_position(tables: Sequence[Table]) -> str:
+    """Where something was laid and what it did to the score there, all checks in one table."""
+    found = [(shown.check, item) for shown in tables for item in _positions.positions(shown)]
+    rows = [
+        (code(check), escape(item.finding), escape(item.name), number(item.x), number(item.y), interval(item.effect))
+        for check, item in found[:_POSITIONS]
+    ]
+    more = len(found) - len(rows)
+    left = f"\n\n{amount(more, 'more row')} in result.json." if more else ""
+    return f"{table(('Check', 'Finding', 'What', 'x', 'y', 'Effect, SD'), rows)}\n\n{_positions.LEGEND}{left}"
 
 
 def _findings(result: AuditResult) -> str:

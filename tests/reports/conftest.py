@@ -25,6 +25,8 @@ from robustbench_rad.result import (
     Interval,
     LevelRecord,
     ModelSummary,
+    Panel,
+    PanelLine,
     Picture,
     PreflightItem,
     Provenance,
@@ -58,7 +60,8 @@ def build_result(names: tuple[str, str, str] = FINDINGS, **changes: Any) -> Audi
                 domain=Domain.ADVERSARIAL,
                 caption=f"Original and altered, {names[0]}",
                 png_base64=tiny_png(),
-            )
+            ),
+            picture_with_panels(),
         ],
         "score": _score(names),
         "notices": ["The patient column was not given: every case counts as its own patient."],
@@ -73,6 +76,30 @@ def tiny_png(side: int = 64) -> str:
     buffer = io.BytesIO()
     Image.linear_gradient("L").resize((side, side)).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+def tiny_jpeg(side: int = 16) -> str:
+    """A small grey picture."""
+    buffer = io.BytesIO()
+    Image.linear_gradient("L").resize((side, side)).save(buffer, "JPEG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def picture_with_panels(finding: str = "pneumothorax") -> Picture:
+    """An object and its placebo beside the original."""
+    names = ("original", "top left", "top left, placebo")
+    texts = ("0.412, not called", "0.412 → 0.731", "0.412 → 0.409")
+    panels = [
+        Panel(
+            name=name,
+            jpeg_base64=tiny_jpeg(),
+            difference_base64="" if name == "original" else tiny_jpeg(),
+            lines=[PanelLine(name=finding, text=text, flips=name == "top left")],
+            group="" if name == "original" else "top left",
+        )
+        for name, text in zip(names, texts, strict=True)
+    ]
+    return Picture(check="shortcut.insert-marker", domain=Domain.SHORTCUT, caption=f"A case, {finding}", panels=panels)
 
 
 def interval(estimate: float | None, half: float = 0.04) -> Interval:
@@ -319,8 +346,26 @@ def _tables() -> list[Table]:
             columns=["scanner", "cases", "positives", "AUROC"],
             rows=[["Alpha DR", 702, 120, 0.9231], ["Beta CR", 546, 94, 0.8894], ["not recorded", 0, 0, None]],
             note="Groups with fewer than 20 positives are shown but not compared.",
-        )
+        ),
+        position_table(),
     ]
+
+
+def position_table(finding: str = "pneumothorax", check: str = "shortcut.insert-marker") -> Table:
+    """A marker in three corners: it raises the score, lowers it, and was laid nowhere."""
+    return Table(
+        check=check,
+        domain=Domain.SHORTCUT,
+        title="Marker positions by effect",
+        columns=["finding", "what", "x", "y", "cases", "effect", "lower", "upper", "p", "note"],
+        rows=[
+            [finding, "top left", 0.07, 0.08, 120, 0.4231, 0.3102, 0.536, 0.001, ""],
+            [finding, "top right", 0.92, 0.08, 120, -0.1204, -0.24, -0.0012, 0.049, ""],
+            [finding, "bottom left", 0.07, 0.93, 118, 0.01, -0.08, 0.1, 0.8, ""],
+            [finding, "bottom right", None, None, 0, None, None, None, None, "not assessable: no such place"],
+        ],
+        note="Effect beyond the placebo.",
+    )
 
 
 def _score(names: tuple[str, ...]) -> Score:
@@ -384,8 +429,10 @@ def hostile_result() -> AuditResult:
                     columns=[HOSTILE],
                     rows=[[HOSTILE]],
                     note=HOSTILE,
-                )
+                ),
+                position_table(HOSTILE, HOSTILE),
             ],
+            "pictures": [*result.pictures, picture_with_panels(HOSTILE)],
             "data": result.data.model_copy(
                 update={"metadata": {HOSTILE: {HOSTILE: 3}}, "excluded": {HOSTILE: 1}, "role": HOSTILE}
             ),
@@ -407,6 +454,16 @@ def _hostile() -> AuditResult:
 @pytest.fixture(name="make_result")
 def _make_result() -> Any:
     return build_result
+
+
+@pytest.fixture(name="make_picture")
+def _make_picture() -> Any:
+    return picture_with_panels
+
+
+@pytest.fixture(name="make_positions")
+def _make_positions() -> Any:
+    return position_table
 
 
 @pytest.fixture(name="golden")

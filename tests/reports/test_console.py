@@ -78,10 +78,20 @@ def test_many_criteria_are_cut_and_counted(make_result: Any) -> None:
     result = make_result()
     failed = [c for c in result.criteria if c.verdict is Verdict.FAIL]
     many = [c.model_copy(update={"id": f"{c.id}/{n}"}) for n in range(20) for c in failed]
-    assert "and 54 more failed or undecided" in printed(result.model_copy(update={"criteria": many}))
+    assert "and 55 more failed or undecided" in printed(result.model_copy(update={"criteria": many}))
 
 
 def test_render_without_a_report(result: AuditResult) -> None:
     console = Console(file=io.StringIO(), width=80)
     console.print(render_console(result))
     assert "Report" not in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_where_an_object_moves_the_score_most_is_said(result: AuditResult) -> None:
+    """The two largest effects, whatever their sign; nothing where no object was laid anywhere."""
+    text = printed(result)
+    assert "shortcut.insert-marker top left, pneumothorax" in text
+    assert "0.42 [0.31, 0.54] SD" in text
+    assert "−0.12 [−0.24, 0.00] SD" in text
+    assert "bottom left" not in text
+    assert "insert-marker" not in printed(result.model_copy(update={"tables": result.tables[:1]}))
