@@ -125,8 +125,8 @@ def _notices(context: JudgeContext, check: CheckSpec, bands: list[str]) -> Itera
             if share.value > HALF and area.lower > 0.5 and _spread(context, check.id, finding, band).value >= USE:
                 yield (
                     f"Warning: {finding}: {band} alone keeps {share.value:.0%} [{share.lower:.0%}, {share.upper:.0%}] of "
-                    "the AUROC above chance: fine structure (noise, kernel, compression) or the mean grey value, which is kept, may be what "
-                    "the model reads."
+                    "the AUROC above chance: fine structure (noise, kernel, compression) or the mean grey value, which is "
+                    "kept, may be what the model reads."
                 )
 
 
