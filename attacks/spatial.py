@@ -20,7 +20,7 @@ ROTATIONS = {
     2: ("rotation",),
     3: ("rotation", "tilt_row", "tilt_column"),
 }  # in the plane; about the row and column axes
-UNSEEN = "a positive case does not say where its lesion is: a pose may have moved the finding out of the field of view"
+UNSEEN = "a positive case does not say where its lesion is: the finding may have been moved out of the field of view"
 SHIFTS = {2: ("row", "column"), 3: ("slice", "row", "column")}
 
 

@@ -471,10 +471,14 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - comes from a TOML file
 def fraction(value: float | str) -> float:
     """Read a number or a fraction.
 
+    Raises:
+        ValueError: It is neither.
+
     >>> fraction("1/255") == 1 / 255
     True
     """
-    if isinstance(value, str) and "/" in value:
-        numerator, denominator = value.split("/")
-        return float(numerator) / float(denominator)
-    return float(value)
+    try:
+        numerator, _, denominator = str(value).partition("/")
+        return float(numerator) / float(denominator) if "/" in str(value) else float(value)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f'expected a number or a fraction such as "1/255", got {value!r}') from None

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from robustbench_rad.attacks.pgd_linf import PgdLinf
 from robustbench_rad.audit import run_audit
+from robustbench_rad.errors import PlanError
 from robustbench_rad.plan import read_plan
 from robustbench_rad.result import Verdict
 
@@ -144,3 +146,9 @@ def test_probabilities_alone_are_inverted_and_called_limited(workshop):
 def test_the_files_own_pixels_are_attacked_where_the_plan_says_so(workshop, space, more):
     result = audited(workshop, "plain", more=more, epsilon="60/255")
     assert {criterion.verdict for criterion in attacked(result)} == {Verdict.FAIL}, space
+
+
+@pytest.mark.parametrize("epsilon", ["two", "1/0", "1/2/3", "", "/255"])
+def test_a_level_that_is_no_number_says_what_one_looks_like(epsilon):
+    with pytest.raises(PlanError, match='expected a number or a fraction such as "1/255"'):
+        PgdLinf.from_options({"epsilon": [epsilon]})
