@@ -1,9 +1,12 @@
 """Pictures: nothing that is burned into a case is seen in any of them, not even in the image of another case."""
 
+import base64
+import io
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from robustbench_rad import gallery
 from robustbench_rad.audit import run_audit
@@ -11,6 +14,7 @@ from robustbench_rad.cases import CaseTable
 from robustbench_rad.errors import DataError
 from robustbench_rad.gallery_scores import Move
 from robustbench_rad.plan import read_plan
+from robustbench_rad.result import Picture
 from robustbench_rad.scores import ScoreTable
 
 CHECK = "shortcut.masked-anatomy"
@@ -148,3 +152,48 @@ def test_a_condition_that_refuses_the_images_has_no_strip_and_stops_nothing(audi
 
     monkeypatch.setattr(XrDose, "apply", refuse)
     assert audit(set()).keys() == {CHECK}
+
+
+SWAP, BORDER = "shortcut.background-swap", "shortcut.insert-border"
+
+
+@pytest.fixture
+def with_pairs(workshop):
+    """A background swap and an insertion beside the checks of the workshop."""
+    profile = workshop / "profile.toml"
+    profile.write_text(profile.read_text() + f'\n[checks."{SWAP}"]\nlevels = [1, 2]\n\n[checks."{BORDER}"]\n')
+
+
+def test_an_object_stands_beside_its_placebo_and_a_swap_beside_its_donor(with_pairs, audit):
+    found = {check: [Picture.model_validate_json(text) for text in texts] for check, texts in audit(set()).items()}
+    for picture in (p for p in found[BORDER] if not p.field):
+        names = [(panel.group, panel.name) for panel in picture.panels]
+        assert names[0] == ("", "original")
+        assert names[1:3] == [("black frame", "black frame"), ("black frame", "black frame, placebo")]
+    for picture in found[SWAP]:
+        names = [(panel.group, panel.name, bool(panel.difference_base64)) for panel in picture.panels]
+        assert names[1:3] == [("donor 1", "donor 1, its own image", False), ("donor 1", "donor 1", True)]
+        assert picture.panels[1].lines[0].text in ("Labelled: bright", "Labelled: none of the findings")
+    assert sum(picture.field for picture in found[BORDER]) == 1  # the mean image of another check, behind the positions
+
+
+def test_the_donor_that_is_shown_is_the_one_whose_surroundings_are_seen(with_pairs, audit):
+    """Outside of the anatomy the swapped image is the donor's, up to JPEG."""
+    picture = Picture.model_validate_json(audit(set())[SWAP][0])
+    donor, swapped = (decoded(panel.jpeg_base64) for panel in picture.panels[1:3])
+    corner = (slice(0, 2), slice(None))
+    assert np.abs(donor[corner] - swapped[corner]).mean() < 8
+    others = [decoded(panel.jpeg_base64) for panel in picture.panels[3:4]]
+    assert np.abs(others[0][corner] - swapped[corner]).mean() > 12
+
+
+def test_no_pixel_of_an_annotation_is_in_any_donor(with_pairs, audit):
+    burned = set(range(12)) - {3, 4, 8}
+    white, black = audit(burned, 1.0), audit(burned, 0.0)
+    assert SWAP in white
+    assert white == black
+
+
+def decoded(text):
+    with Image.open(io.BytesIO(base64.b64decode(text))) as image:
+        return np.asarray(image).astype(int)
