@@ -147,3 +147,13 @@ def test_continuous_columns_are_told_in_fifths():
     row = found.tables[1].rows[0]
     assert row[2] == 5
     assert row[9] > 0.55
+
+
+def test_many_columns_leave_what_is_told_told():
+    """Holm over thirty columns, of which one is told: the least p that can be drawn is small enough."""
+    rng = np.random.default_rng(9)
+    noise = {f"column {number}": rng.choice(["x", "y"], N) for number in range(29)}
+    found = outcome(scanner=SCANNER, **noise)
+    assert words(found).startswith("decodable from the image, in the features")
+    told = [row for row in found.tables[0].rows if row[-1].startswith("decodable")]
+    assert len(told) <= 3
