@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,9 +10,11 @@ from torch import nn
 from robustbench_rad.classifier import Classifier, Head, HeadSpec, InputSpec, Outputs
 from robustbench_rad.conditions import Batch, Space
 from robustbench_rad.errors import DataError, PlanError
+from robustbench_rad.planted.phantoms import phantoms
 from robustbench_rad.registry import catalogue
 from robustbench_rad.seeds import derive_seed
 from robustbench_rad.shortcuts.masked_anatomy import FILLS, NO_DONOR, NO_MASKS, NO_OUTSIDE, NO_OWN_MASK, MaskedAnatomy
+from robustbench_rad.statistics.auc import auc
 
 SIDE = 32
 
@@ -269,3 +272,25 @@ def test_catalogue_knows_it():
     assert [str(level) for level in MaskedAnatomy.from_options({"levels": ["shape-only"]}).levels] == [
         "shape-only fill"
     ]
+
+
+@pytest.mark.parametrize("weights", range(4))
+def test_of_random_weights_the_auroc_without_anatomy_is_a_half(weights):
+    """Known answer: whatever a network that has learned nothing sees in the surroundings, every fill's interval holds 0.5."""
+    drawn = phantoms(400, seed=5)
+    batch = replace(
+        cases(400),
+        images=torch.from_numpy(drawn.images).unsqueeze(1).clamp(0, 1),
+        anatomy=torch.from_numpy(drawn.anatomy).unsqueeze(1),
+    )
+    convolutions = nn.Conv2d(1, 8, 5, stride=2), nn.ReLU(), nn.Conv2d(8, 8, 5, stride=2), nn.ReLU()
+    network = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(648, 1))
+    generator = torch.Generator().manual_seed(weights)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.1, generator=generator)
+    variants = MaskedAnatomy().apply(batch, None, fitted(batch)).variants
+    masked = {variant.level.name: network(variant.images)[:, 0].detach().double().numpy() for variant in variants}
+    for fill in FILLS:
+        assert masked[fill].std() > 0
+        area = auc(drawn.labels, masked[fill], np.arange(400), 400)
+        assert area.lower < 0.5 < area.upper, (fill, area)
