@@ -129,7 +129,7 @@ def _table(context: JudgeContext, check: CheckSpec, leaks: list[Leak], share: fl
         columns=["finding", "leak", "cases", "leaked", "share", "lower", "upper", "note"],
         rows=rows,
         note="Near-duplicates: what distinguishes two thumbnails from the mean thumbnail correlates by "
-        f"{CORRELATION:g} or more; brightness, contrast and compression do not hide a copy, a crop beyond 2 % may. "
+        f"{CORRELATION:g} or more; brightness, contrast and compression do not hide a copy, a crop beyond 2 % per side may. "
         f"Copies that are stored equal are in the preflight too. From a share of {share:.2g} on, clean performance "
         "cannot pass.",
     )
