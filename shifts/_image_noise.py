@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from robustbench_rad.shifts._ct_noise import Scan
     from robustbench_rad.shifts.ct_projector import ScanGeometry
 
+_VIEWS = 32  # taken up at a time: few calls for a GPU, little memory for a CPU
+
 
 def unit_noise_in_image(scan: Scan, stream: tuple[object, ...]) -> tuple[Tensor, Tensor]:
     """Quantum and electronic noise ``(S, H, W)`` in HU at one photon per ray and σ_e = 1.
@@ -45,9 +47,9 @@ def _slice_noise(part: Scan, stream: tuple[object, ...]) -> tuple[Tensor, Tensor
     variances = inverse, inverse.square() * part.readings[:, None, None]
     texture = _textures(part, stream)
     scale = part.water_variance()[:, None, None]
+    means = mean_over_views(torch.cat(variances), part.geometry).chunk(2)
     quantum, electronic = (
-        (scale * part.cropped(mean_over_views(variance, part.geometry))).sqrt() * part.cropped(white)
-        for variance, white in zip(variances, texture, strict=True)
+        (scale * part.cropped(mean)).sqrt() * part.cropped(white) for mean, white in zip(means, texture, strict=True)
     )
     return quantum, electronic
 
@@ -82,12 +84,21 @@ def mean_over_views(rays: Tensor, geometry: ScanGeometry) -> Tensor:
     angles = torch.from_numpy(geometry.angles.reshape(-1, COARSENING).mean(1)).float().to(device)
     side = (torch.arange(count, device=device) - (count - 1) / 2.0) * COARSENING
     total = rays.new_zeros(rays.shape[0], count, count)
-    for view, (cosine, sine) in enumerate(zip(angles.cos(), angles.sin(), strict=True)):
-        place = (side * cosine + side[:, None] * sine) / geometry.pitch_px + (geometry.channels - 1) / 2.0
-        place = place.clamp(0.0, geometry.channels - 1.001)
+    for cosine, sine, block in zip(
+        angles.cos().split(_VIEWS), angles.sin().split(_VIEWS), coarse.split(_VIEWS, 1), strict=True
+    ):
+        place = side * cosine[:, None, None] + side[:, None] * sine[:, None, None]
+        place = (place / geometry.pitch_px + (geometry.channels - 1) / 2.0).clamp(0.0, geometry.channels - 1.001)
         lower = place.long()
         share = place - lower
-        total += coarse[:, view, lower] * (1.0 - share) + coarse[:, view, lower + 1] * share
+        held = _taken(block, lower) * (1.0 - share) + _taken(block, lower + 1) * share
+        for view in held.unbind(1):  # one after the other, so that the sum does not depend on the device's order
+            total += view
     return functional.interpolate(
         total[:, None] / len(angles), size=(geometry.pixels,) * 2, mode="bilinear", align_corners=False
     )[:, 0]
+
+
+def _taken(rays: Tensor, channel: Tensor) -> Tensor:
+    """Values ``(S, views, n, n)`` of rays ``(S, views, channels)`` at one channel of each view and place ``(views, n, n)``."""
+    return rays.gather(2, channel.flatten(1).expand(len(rays), -1, -1)).unflatten(2, channel.shape[1:])

@@ -127,7 +127,8 @@ def clipped_hu(batch: Batch) -> Tensor:
     under = high - (high - low) * _TAIL
     at_top, near_top = _share(values == high[:, None]), _share(values >= under[:, None])
     from_above = (high < _STORAGE_END_HU) & (at_top > max(_BONE_PLATEAU, least)) & (at_top > near_top - at_top)
-    return (from_below | from_above) & _continuous(values)
+    suspected = from_below | from_above
+    return suspected & _continuous(values) if bool(suspected.any()) else suspected  # the rare case, for it sorts
 
 
 def _share(where: Tensor) -> Tensor:

@@ -74,11 +74,18 @@ def _moments(slices: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation in every window; empty when the slice is smaller than a window."""
     if min(slices.shape[-2:]) < side:
         return slices[:, :0, :0], slices[:, :0, :0]
-    values, stride = slices.detach()[:, None], side // 3
-    mean = functional.avg_pool2d(values, side, stride=stride)[:, 0]
-    square = functional.avg_pool2d(values.square(), side, stride=stride)[:, 0]
+    values = slices.detach()[:, None]
+    mean, square = _means(values, side), _means(values.square(), side)
     unbiased = side**2 / (side**2 - 1)
     return mean, ((square - mean.square()).clamp_min(0.0) * unbiased).sqrt()
+
+
+def _means(values: Tensor, side: int) -> Tensor:
+    """Means ``(D, rows, columns)`` of ``(D, 1, H, W)`` in windows a third of their side apart."""
+    stride = side // 3
+    if side % 3 == 0:  # of nine blocks each, which neighbours share
+        return functional.avg_pool2d(functional.avg_pool2d(values, stride), 3, stride=1)[:, 0]
+    return functional.avg_pool2d(values, side, stride=stride)[:, 0]
 
 
 def _mode(values: Tensor) -> float:
