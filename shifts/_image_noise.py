@@ -84,14 +84,14 @@ def mean_over_views(rays: Tensor, geometry: ScanGeometry) -> Tensor:
     angles = torch.from_numpy(geometry.angles.reshape(-1, COARSENING).mean(1)).float().to(device)
     side = (torch.arange(count, device=device) - (count - 1) / 2.0) * COARSENING
     total = rays.new_zeros(rays.shape[0], count, count)
-    for cosine, sine, block in zip(
-        angles.cos().split(_VIEWS), angles.sin().split(_VIEWS), coarse.split(_VIEWS, 1), strict=True
-    ):
-        place = side * cosine[:, None, None] + side[:, None] * sine[:, None, None]
+    for first in range(0, len(angles), _VIEWS):
+        views = slice(first, first + _VIEWS)
+        cosine, sine = (part[views, None, None] for part in (angles.cos(), angles.sin()))
+        place = side * cosine + side[:, None] * sine
         place = (place / geometry.pitch_px + (geometry.channels - 1) / 2.0).clamp(0.0, geometry.channels - 1.001)
         lower = place.long()
         share = place - lower
-        held = _taken(block, lower) * (1.0 - share) + _taken(block, lower + 1) * share
+        held = _taken(coarse[:, views], lower) * (1.0 - share) + _taken(coarse[:, views], lower + 1) * share
         for view in held.unbind(1):  # one after the other, so that the sum does not depend on the device's order
             total += view
     return functional.interpolate(
@@ -101,4 +101,5 @@ def mean_over_views(rays: Tensor, geometry: ScanGeometry) -> Tensor:
 
 def _taken(rays: Tensor, channel: Tensor) -> Tensor:
     """Values ``(S, views, n, n)`` of rays ``(S, views, channels)`` at one channel of each view and place ``(views, n, n)``."""
-    return rays.gather(2, channel.flatten(1).expand(len(rays), -1, -1)).unflatten(2, channel.shape[1:])
+    taken = rays.gather(2, channel.flatten(1).expand(len(rays), -1, -1))
+    return taken.reshape(len(rays), *channel.shape)
