@@ -220,8 +220,20 @@ def test_suites_hold_what_belongs_to_a_modality(modality):
 @pytest.mark.parametrize(
     ("size", "data", "lacking"),
     [
-        ((8, 8), {}, {"shift.ct.slice-thickness": "volumes", "shift.ct.contrast-timing": "masks"}),
-        ((8, 8, 8), {"anatomy": {"provider": "hull"}}, {"shift.ct.contrast-timing": "masks"}),
+        (
+            (8, 8),
+            {},
+            {
+                "shift.ct.slice-thickness": "volumes",
+                "shift.ct.contrast-timing": "masks",
+                "shortcut.background-swap": "masks",
+            },
+        ),
+        (
+            (8, 8, 8),
+            {"anatomy": {"provider": "hull"}},
+            {"shift.ct.contrast-timing": "masks", "shortcut.background-swap": "masks"},
+        ),
         ((8, 8, 8), {"anatomy": {"column": "mask"}}, {}),
     ],
 )

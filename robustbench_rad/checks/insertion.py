@@ -32,6 +32,7 @@ from robustbench_rad.statistics.clusters import count_patients
 from robustbench_rad.statistics.estimate import Estimate
 from robustbench_rad.statistics.multiplicity import holm
 from robustbench_rad.statistics.paired_effect import beyond_placebo, flip_difference, sign_flip_p, standardised_effect
+from robustbench_rad.statistics.proportions import proportion
 
 PLACEBO = ", placebo"
 EFFECT, FLIPS = "effect beyond placebo", "flips beyond placebo"
@@ -85,6 +86,8 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
         for place in places
         if place.name not in rare
     ]
+    if not comparisons:
+        comparisons = [_at_most_found(context, check, places, finding) for finding in context.findings]
     p_values = _p_values(context, check, places)
     judged = [_told(item, p_values) for item in judge_jointly(context, check, comparisons)]
     return CheckOutcome(
@@ -95,7 +98,7 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
 
 
 def _rarely_found(context: JudgeContext, check: CheckSpec, places: list[Level]) -> dict[str, str]:
-    """What too few patients have for its removal to be judged, with a notice; empty where that holds for all there is."""
+    """What too few patients have for its removal to be judged by what it does, with a notice."""
     rare: dict[str, str] = {}
     for place in places:
         found = context.measured(check.id, "found", place.name)
@@ -104,7 +107,29 @@ def _rarely_found(context: JudgeContext, check: CheckSpec, places: list[Level]) 
             rare[place.name] = (
                 f"{check.id}: {place.name} found in {patients} patients only, {LEAST_PATIENTS} are needed: not judged"
             )
-    return rare if len(rare) < len(places) else {}
+    return rare
+
+
+def _at_most_found(context: JudgeContext, check: CheckSpec, places: list[Level], finding: str) -> Comparison:
+    """Where hardly any image has something to be taken out, no more calls can hang on it than there are such images."""
+    measured = np.array([context.measured(check.id, "found", place.name) for place in places])
+    looked = np.asarray(np.isfinite(measured).any(0), dtype=np.bool_)
+
+    def share_found(confidence: float) -> Estimate:
+        has = np.nan_to_num(measured).any(0)
+        found = proportion(has, looked, context.patients, context.n_patients, confidence=confidence)
+        return replace(
+            found, method=f"{found.method}; share of images with anything to take out, which bounds the flips"
+        )
+
+    return Comparison(
+        finding=finding,
+        quantity=FLIPS,
+        harm="flip",
+        estimate=share_found,
+        counted="patients",
+        cases=lambda: looked,
+    )
 
 
 def changes(context: JudgeContext, condition: str, place: str, finding: str) -> Changes:

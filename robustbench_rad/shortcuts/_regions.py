@@ -64,7 +64,9 @@ def regions_of(plan: Plan) -> tuple[Region, ...]:
     texts = dict.fromkeys(text for text in named.values() if text != EXEMPT)
     found = tuple(_region(plan, text, tuple(name for name, own in named.items() if own == text)) for text in texts)
     if len({region.name for region in found}) < len(found):
-        raise PlanError(f"{KEY}: two mask files of the same name", hint="Rename one: a report names them without folders.")
+        raise PlanError(
+            f"{KEY}: two mask files of the same name", hint="Rename one: a report names them without folders."
+        )
     return found
 
 

@@ -111,6 +111,18 @@ def test_a_model_that_ignores_the_corner_has_no_effect_at_all_and_passes():
     assert criteria["effect beyond placebo"].harm.upper == 0.0
 
 
+@pytest.mark.parametrize("kind", ["border", "collimation", "marker", "text"])
+def test_pixels_that_a_model_ignores_change_its_margins_by_exactly_nothing(kind):
+    """Known answer: object 0 and placebo 0, to the last bit, at every place; only the middle is read."""
+    inserted = entry(f"shortcut.insert-{kind}").load()()
+    made = context(inserted, films(40), lambda x: 10 * (x[:, 0, 22:26, 22:26].mean((1, 2)) - 0.35))
+    for level in inserted.levels[::2]:
+        found = insertion.changes(made, inserted.id, level.name, "f")
+        assert found.known.any()
+        assert not found.real[found.known].any()
+        assert not found.placebo[found.known].any()
+
+
 @pytest.mark.parametrize(
     ("b", "effect", "flips"),
     [
@@ -199,15 +211,32 @@ def test_too_few_patients_are_counted():
     assert all("5 patients can be compared, 10 are needed" in c.reason for c in criteria.values())
 
 
-def test_a_removal_that_finds_nothing_is_not_assessable_with_the_reason_and_the_share_found_is_told():
+def test_where_nothing_can_be_removed_no_call_can_hang_on_it_and_the_share_found_is_told():
     removal = condition("shortcut.remove-markers", levels=["frame"])
     made = context(removal, films(), lesion)
     reasons = {(removal.id, "frame"): "no uniform frame found"}
     criteria, outcome = judged(replace(made, scores=replace(made.scores, reasons=reasons)), removal.id)
-    assert all(c.reason == "not assessable: no uniform frame found" for c in criteria.values())
+    assert list(criteria) == ["flips beyond placebo"]
+    flips = criteria["flips beyond placebo"]
+    assert flips.verdict is Verdict.PASS
+    assert (flips.harm.estimate, flips.harm.lower) == (0.0, 0.0)
+    assert flips.harm.upper == pytest.approx(1 - 0.025 ** (1 / N))  # Clopper and Pearson
+    assert "bounds the flips" in flips.harm.method
     assert rows(outcome)["frame"]["cases"] == 0
     (table,) = [t for t in outcome.tables if t.title == "What was found beside the patient"]
     assert table.rows == [["frame", N, 0, 0.0]]
+    assert "frame found in 0 patients only" in outcome.notices[0]
+
+
+def test_nothing_to_remove_on_few_films_decides_nothing():
+    removal = condition("shortcut.remove-markers", levels=["frame"])
+    made = context(removal, films(), lesion)
+    measured = {
+        key: np.where(np.arange(N) < 40, values, np.nan).astype(np.float32)
+        for key, values in made.scores.quantities.items()
+    }
+    criteria, _ = judged(replace(made, scores=replace(made.scores, quantities=measured)), removal.id)
+    assert criteria["flips beyond placebo"].verdict is Verdict.INCONCLUSIVE
 
 
 def test_a_removed_marker_is_judged_on_the_films_that_had_one():
