@@ -28,7 +28,7 @@ from robustbench_rad.continuous import Value, case_by_case
 from robustbench_rad.registry import register
 from robustbench_rad.shifts import _ct_noise as physics
 from robustbench_rad.shifts._continuous import NO_LEVEL, kept_where
-from robustbench_rad.shifts._ct_kernels import KERNELS, Kernel, source_kernels, transfer
+from robustbench_rad.shifts._ct_kernels import KERNELS, Kernel, kernel_named, source_kernels, transfer
 from robustbench_rad.shifts._inputs import per_case, require_hounsfield, require_physical, unclipped_spacing_mm
 from robustbench_rad.shifts._levels import require_one_of
 from robustbench_rad.shifts._native_noise import NoiseProbe
@@ -47,6 +47,14 @@ _FACTORS = ("0.5", "0.7", "1.35", "1.6", "2.0")
 
 
 def _factor_level(value: float | str) -> Level:
+    """A level from a factor, or from two kernels: ``B30f to B50f`` is the factor between their nominal f50."""
+    start, _, end = (part.strip() for part in str(value).partition(" to "))
+    source, target = kernel_named(start), kernel_named(end) if end else None
+    if source is not None and target is not None:
+        return Level(name=f"{start} to {end}", value=target.f50_per_mm / source.f50_per_mm, unit="")
+    if end:
+        unknown = start if source is None else end
+        raise ValueError(f"expected two known kernels, e.g. 'B30f to B50f', got {value!r}: {unknown!r} is not known")
     factor = float(value)
     if not 0.1 <= factor <= 10.0:
         raise ValueError(f"expected a factor on f50 between 0.1 and 10, got {value}")
@@ -68,7 +76,8 @@ class CtKernel(Condition):
     """A sharper or softer reconstruction kernel, in the plane of the slice.
 
     Attributes:
-        levels: Factors on the frequencies of the source kernel: below 1 softer, above 1 sharper; 1 is the image itself.
+        levels: Factors on the frequencies of the source kernel: below 1 softer, above 1 sharper; 1 is the image itself. Two
+            kernels stand for the factor between their nominal f50: ``B30f to B50f``, ``B30f to B70f``, ``STANDARD to LUNG``.
         source: ``auto`` (from ConvolutionKernel of the file or a declared column, else soft), ``soft``, ``medium``
             or ``sharp``.
         missing_noise: Whether to add the noise that the capped gain leaves out.
@@ -85,7 +94,11 @@ class CtKernel(Condition):
 
     @classmethod
     def level(cls, value: float | str) -> Level:
-        """Make a level from a factor on f50."""
+        """Make a level from a factor on f50, or from two kernels, e.g. ``B30f to B50f``.
+
+        >>> round(CtKernel.level("B30f to B70f").value, 2)
+        2.35
+        """
         return _factor_level(value)
 
     def apply(self, batch: Batch, query: ModelQuery | None, state: State | None) -> Applied:

@@ -57,7 +57,7 @@ class MrFieldStrength(MrShift):
     Measurements per level: ``tesla_requested``, ``source_tesla``, ``weighting_assumed`` (1 where the header does not give
     field, TR and TE), ``snr_ratio_requested``, ``contrast_ratio`` (brightest over middle tissue, after over before),
     ``contrast_inverted`` (1 where tissues change their order; without a map the image stops at equal brightness),
-    ``classified_share`` (of the foreground, 0 without a map) and ``noise_sd_added``.
+    ``classified_share`` (of the foreground, 0 without a map) and ``added_noise_sd``.
 
     Attributes:
         levels: Field strengths in T, mildest first; infinity stands for the image itself.
@@ -104,7 +104,7 @@ class MrFieldStrength(MrShift):
                 "weighting_assumed": assumed,
                 "snr_ratio_requested": tesla / fields,
                 **contrast,
-                "noise_sd_added": added,
+                "added_noise_sd": added,
             }
             return Change(
                 images=noisy,

@@ -57,7 +57,7 @@ class MrSnr(ContinuousMrShift):
     ``shift.mr.g-factor``), no filter of the reconstruction.
 
     Measurements per level: ``snr_requested``, ``snr`` (own and added noise in the foreground), ``native_snr`` (of the
-    source, NaN where its noise cannot be read) and ``noise_sd_added`` in the unit of the image.
+    source, NaN where its noise cannot be read) and ``added_noise_sd`` in the unit of the image.
 
     Attributes:
         levels: Signal-to-noise ratios, mildest first; infinity is the image itself.
@@ -90,7 +90,7 @@ class MrSnr(ContinuousMrShift):
                 "snr_requested": filled(snr, mean),
                 "snr": mean / (own.square() + masked_variance(images.detach() - batch.images, inside)).sqrt(),
                 "native_snr": mean / native,
-                "noise_sd_added": added.detach(),
+                "added_noise_sd": added.detach(),
             }
             return Change(images=images, measured=measured, applicable=added > 0.0, reason="as noisy already")
 

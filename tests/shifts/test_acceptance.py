@@ -250,7 +250,7 @@ STRENGTHS = {
     "shift.mr.resolution": Strength(quantity="acquired_row_mm"),
     "shift.mr.spike": RISING,
     "shift.mr.wraparound": Strength(quantity="folded_percent"),
-    "shift.mr.field-strength": Strength(quantity="noise_sd_added", rises=False),
+    "shift.mr.field-strength": Strength(quantity="added_noise_sd", rises=False),
     "shift.mr.g-factor": Strength(quantity="g_mean"),
     "shift.mr.te-tr": Strength(quantity="contrast_ratio", rises=False),
     "shift.mr.b0-distortion": Strength(quantity="displacement_rms_px", levels=(0.5, 1, 2, 3)),

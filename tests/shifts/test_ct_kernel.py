@@ -68,6 +68,17 @@ def test_edge_has_the_requested_f50(name, physical_batch, run):
     assert measured["requested_f50_per_mm", name].item() == pytest.approx(0.34 * float(name))
 
 
+@pytest.mark.parametrize(
+    ("name", "f50"), [("B30f to B50f", 0.55), ("B70f to B30f", 0.34**2 / 0.8), ("STANDARD to DETAIL", 0.55)]
+)
+def test_two_kernels_stand_for_the_factor_between_their_nominal_f50(name, f50, physical_batch, run):
+    batch = physical_batch(slanted_edge(SOFT), unit=Unit.HU, spacing_mm=(PIXEL_MM, PIXEL_MM), metadata=STANDARD)
+    (variant,), measured = run(CtKernel(levels=levels(name)), batch)
+    assert str(variant.level).strip() == name
+    assert measured["requested_f50_per_mm", name].item() == pytest.approx(f50)
+    assert measured_f50(variant.images) == pytest.approx(f50, rel=0.03)
+
+
 def test_strong_sharpening_reports_what_the_cap_leaves(physical_batch, run):
     batch = physical_batch(slanted_edge(SOFT), unit=Unit.HU, spacing_mm=(PIXEL_MM, PIXEL_MM), metadata=STANDARD)
     (variant,), measured = run(CtKernel(levels=levels("2.0")), batch)
@@ -279,6 +290,9 @@ def test_wrong_unit_and_bad_pixels(scanned, physical_batch):
     [
         ({"levels": ["20"]}, r"factor on f50 between 0\.1 and 10, got 20"),
         ({"levels": [math.nan]}, "between"),
+        ({"levels": ["B30f to Quite"]}, "expected two known kernels.*'Quite' is not known"),
+        ({"levels": ["quite to B30f"]}, "'quite' is not known"),
+        ({"levels": ["B30f to"]}, "could not convert|factor"),
         ({"source": "B30f"}, "source: expected one of auto, soft, medium, sharp"),
     ],
 )
