@@ -1,12 +1,16 @@
 """Run every example on the packs and keep what it printed: ``python examples/run_all.py PACKS``.
 
 Writes the console summary and the Markdown report of each into ``docs/examples/``; of the plans ``attacks_*.toml`` the
-summary and the robustness curves as pictures. ``--only attacks`` runs those whose name begins so.
+summary and the robustness curves as pictures; of the plans ``shortcuts_*.toml`` also what the audits did to a case and marker
+positions by effect. ``--only attacks`` runs those whose name begins so.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
+import io
+import os
 import re
 import subprocess
 import sys
@@ -14,11 +18,19 @@ import tempfile
 import time
 from pathlib import Path
 
+from PIL import Image, ImageDraw, ImageFont
+
+from robustbench_rad.reports._positions import position_chart, positions
 from robustbench_rad.reports.charts import curve_chart
-from robustbench_rad.result import AuditResult
+from robustbench_rad.result import AuditResult, Picture
 
 HERE = Path(__file__).parent
 KEPT = HERE.parent / "docs" / "examples"
+PANEL, LINE = 170, 13  # pixels: width of a panel, height of a line of text
+STRIPS = {  # of the case chosen by chance, but for the frame; those of the other audits are in the HTML report
+    "shortcuts_guangzhou": ("shortcut.masked-anatomy", "shortcut.background-swap", "shortcut.remove-markers"),
+    "shortcuts_nih": ("shortcut.scanner-probe", "shortcut.insert-border", "shortcut.remove-markers"),
+}
 
 
 def main() -> None:
@@ -39,6 +51,8 @@ def main() -> None:
                 keep_curves(Path(folder) / "run", plan.stem)
             else:
                 (KEPT / f"{plan.stem}.md").write_bytes((Path(folder) / "run" / "report.md").read_bytes())
+            if plan.stem.startswith("shortcuts_"):
+                keep_shortcuts(Path(folder) / "run", plan.stem)
 
 
 def keep_curves(run: Path, name: str) -> None:
@@ -49,14 +63,51 @@ def keep_curves(run: Path, name: str) -> None:
         if curve.check == "attack.curve-linf" and lower is not None and upper is not None and upper - lower < 0.6:
             stem = f"{name}_{curve.finding}_{curve.metric}".lower().replace(" ", "_")
             chart = curve_chart(curve, key="curve", limits=(0.0, 1.02))
-            chart = chart.replace("stroke-linejoin:round", "stroke-linejoin:round;font-family:sans-serif")
-            (KEPT / f"{stem}.svg").write_text(re.sub(r"var\([^,]+,([^)]+)\)", r"\1", chart) + "\n", "utf-8")
+            (KEPT / f"{stem}.svg").write_text(standing_alone(chart), "utf-8")
+
+
+def keep_shortcuts(run: Path, name: str) -> None:
+    """Draw marker positions by effect on pneumonia, and what some audits did to one case."""
+    result = AuditResult.model_validate_json((run / "result.json").read_text("utf-8"))
+    for table in result.tables:
+        if table.check == "shortcut.insert-marker" and (found := positions(table)):
+            finding = next(item.finding for item in found if item.finding.lower() == "pneumonia")
+            chart = position_chart(found, finding=finding, check=table.check, key="positions")
+            (KEPT / f"{name}_positions.svg").write_text(standing_alone(chart), "utf-8")
+    for check in STRIPS[name]:
+        picture = next(item for item in result.pictures if item.check == check and item.panels and not item.field)
+        strip(picture).save(KEPT / f"{name}_{check.removeprefix('shortcut.')}.jpg", quality=85)
+
+
+def strip(picture: Picture) -> Image.Image:
+    """The panels of a picture side by side, with what is written under each."""
+    font = ImageFont.load_default(11)
+    panels = [(panel, Image.open(io.BytesIO(base64.b64decode(panel.jpeg_base64)))) for panel in picture.panels[:6]]
+    below = max(1 + len(panel.lines) for panel, _ in panels)
+    high = max(round(PANEL * image.height / image.width) for _, image in panels)
+    sheet = Image.new("RGB", ((PANEL + 8) * len(panels), high + LINE * below + 6), "white")
+    draw = ImageDraw.Draw(sheet)
+    for place, (panel, image) in enumerate(panels):
+        left = place * (PANEL + 8)
+        sheet.paste(image.convert("RGB").resize((PANEL, round(PANEL * image.height / image.width))), (left, 0))
+        words = [panel.name, *(f"{line.name} {line.text}{' flips' * line.flips}".strip() for line in panel.lines)]
+        for row, text in enumerate(words):
+            draw.text((left, high + 3 + LINE * row), text, fill="black", font=font)
+    return sheet
+
+
+def standing_alone(chart: str) -> str:
+    """A chart of the report as a file of its own: fixed colours instead of those of the page."""
+    chart = chart.replace("stroke-linejoin:round", "stroke-linejoin:round;font-family:sans-serif")
+    return re.sub(r"var\([^,]+,([^)]+)\)", r"\1", chart) + "\n"
 
 
 def audit(plan: Path, packs: Path, run: Path) -> str:
     """Run one audit; returns the console summary without the line that names the temporary folder."""
     command = [sys.executable, "-m", "robustbench_rad.cli", "audit", str(plan), "--root", str(packs)]
-    done = subprocess.run([*command, "--run-folder", str(run), "-q", "--no-color"], stdout=subprocess.PIPE, check=True)
+    wide = os.environ | {"COLUMNS": "80"}  # the same lines whatever the terminal
+    command += ["--run-folder", str(run), "-q", "--no-color"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=wide)
     return "\n".join(line.rstrip() for line in done.stdout.decode().splitlines() if "report.html" not in line) + "\n"
 
 
