@@ -11,6 +11,7 @@ import torch
 
 from robustbench_rad.conditions import Space, Unit
 from robustbench_rad.errors import DataError, ImageError
+from robustbench_rad.glyphs import Glyph, coverage, text_picture
 from robustbench_rad.registry import catalogue, entry
 
 IDS = [id for id in catalogue() if id.startswith("shift.xr.")]
@@ -52,13 +53,23 @@ def chest(physical_batch):
     return make
 
 
+def fit_for(id, chest):
+    """The images, and for what alters markers larger and darker ones with a letter to find."""
+    if id != "shift.xr.marker-fault":
+        return chest()
+    batch = chest(200, 160)
+    glyph = Glyph(picture=text_picture("R"), height=1.0)
+    ink = coverage(glyph, torch.tensor([[0.05, 0.94]]), torch.full((1, 2), 12.0), (200, 160))[0]
+    return replace(batch, images=(0.5 * batch.images + 0.45 * ink).clamp(0, 1))
+
+
 @pytest.fixture(params=IDS)
 def id(request):
     return request.param
 
 
 def test_signal_stays_in_range_and_the_input_is_untouched(id, chest, run):
-    batch = chest()
+    batch = fit_for(id, chest)
     before = batch.images.clone()
     variants, _ = run(shift(id), batch)
     assert torch.equal(batch.images, before)
@@ -69,7 +80,7 @@ def test_signal_stays_in_range_and_the_input_is_untouched(id, chest, run):
 
 
 def test_something_is_done_at_every_level(id, chest, run):
-    batch = chest()
+    batch = fit_for(id, chest)
     for variant in run(shift(id), batch)[0]:
         assert (variant.images != batch.images).flatten(1).any(1).all(), variant.level.name
 
