@@ -76,9 +76,16 @@ class Measured:
         return "; ".join(f"{name} {a} ({here}), {b} ({there})" for name, a, b in pairs if a != b)
 
     def level_like(self, wanted: Level) -> Level | None:
-        """The level of the same strength, whatever it was called."""
+        """The level itself, else one of the same strength under another name, where a unit says what is strong.
+
+        >>> bands = tuple(Level(name=f"{name} 0.1", value=0.1, unit="") for name in ("low-pass", "high-pass"))
+        >>> Measured(id="a", version=1, levels=bands, options={}).level_like(bands[1]).name
+        'high-pass 0.1'
+        """
+        if wanted in self.levels:
+            return wanted
         same = (level for level in self.levels if (level.value, level.unit) == (wanted.value, wanted.unit))
-        return next(same, None)
+        return next(same, None) if wanted.unit else None
 
 
 def without_folders(value: Any) -> Any:  # noqa: ANN401 - plain data of any shape
