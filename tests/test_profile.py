@@ -4,8 +4,10 @@ import pytest
 
 from robustbench_rad.checks import SEEN_ATTACKS
 from robustbench_rad.errors import PlanError
+from robustbench_rad.measured import make_conditions
 from robustbench_rad.plan import make_plan, read_plan
 from robustbench_rad.preflight_items import left_out_item
+from robustbench_rad.pricing import prices
 from robustbench_rad.profile import effective_profile, parse_profile, read_profile
 from robustbench_rad.registry import entry
 from robustbench_rad.result import Domain
@@ -260,3 +262,31 @@ def test_what_nobody_knows_cannot_be_needed(folder):
     (folder / "mine.toml").write_text(PROFILE + 'needs = "luck"\n')
     with pytest.raises(PlanError, match=r"needs: expected one of volumes, masks, got 'luck'"):
         effective(folder)
+
+
+@pytest.mark.parametrize("findings", [1, 14])
+def test_the_shortcut_audits_of_standard_cost_forty_passes_a_case_at_most(findings):
+    made = make_plan(
+        {
+            "profile": "standard",
+            "model": {
+                "factory": "a:b",
+                "head": "sigmoid",
+                "findings": [f"f{number}" for number in range(findings)],
+                "input": {"size": [8, 8], "range": [0, 1]},
+            },
+            "data": {
+                "manifest": "m.csv",
+                "modality": "DX",
+                "anatomy": {"column": "mask"},
+                "metadata": {"s": "nuisance"},
+            },
+        },
+        base=Path(),
+    )
+    conditions = [one for one in make_conditions(made, effective_profile(made)) if one.id.startswith("shortcut.")]
+    paid = {price.id: price.total for price in prices(conditions, findings=findings, cases=1)}
+    assert "shortcut.masked-anatomy" in paid
+    assert "shortcut.spike-and-recovery" in paid
+    assert paid["shortcut.scanner-probe"] == 0  # its features come with the clean pass
+    assert 20 < sum(paid.values()) <= 40, paid

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -36,8 +36,11 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
     if not context.vectors(check.id, vector_name(CLEAN, "", SEEN)).size:
         return CheckOutcome(judged=[], notices=[f"{check.id}: not assessable: no image could be marked"])
     audits = [spec for spec in context.checks if _may_report(spec)]
+    others = [spec for spec in audits if spec.id not in (*spike.audits, *BESIDE)]
+    tried = [spec for spec in audits if spec.id in (*spike.audits, *BESIDE)]
     found = [
-        Recovery(context=context, check=check.id, spike=spike, audits=audits, finding=name) for name in context.findings
+        Recovery(context=context, check=check.id, spike=spike, audits=tried, untried=others, finding=name)
+        for name in context.findings
     ]
     return CheckOutcome(
         judged=[],
@@ -70,6 +73,7 @@ class Recovery:
         check: Id of this check.
         spike: Its options.
         audits: The audits that are asked.
+        untried: Judged audits of which no image is made with the marker, as those that lay in objects of their own.
         finding: Which finding.
     """
 
@@ -77,6 +81,7 @@ class Recovery:
     check: str
     spike: SpikeAndRecovery
     audits: list[CheckSpec]
+    untried: list[CheckSpec] = field(default_factory=list)
     finding: str
 
     @cached_property
@@ -103,12 +108,9 @@ class Recovery:
     def already(self) -> bool:
         """Whether a shortcut is found without any marker."""
         own = replace(self.context, findings=(self.finding,), labels=self.context.label(self.finding)[:, None])
-        judged = (item.criterion for spec in self._shortcut_audits for item in criteria(own, spec))
+        shortcuts = [spec for spec in (*self.audits, *self.untried) if spec.domain is Domain.SHORTCUT]
+        judged = (item.criterion for spec in shortcuts for item in criteria(own, spec))
         return any(criterion.verdict is Verdict.FAIL for criterion in judged)
-
-    @property
-    def _shortcut_audits(self) -> list[CheckSpec]:
-        return [spec for spec in self.audits if spec.domain is Domain.SHORTCUT]
 
     def shares(self, strength: float) -> Mapping[str, tuple[int, int]]:
         """Audit → draws in which it reports the marker, of how many; and all shortcut audits together."""
@@ -133,9 +135,10 @@ class Recovery:
         limit = self.limit(AT_ONCE)
         if self.already or (limit is not None and limit <= self.spike.highest_limit):
             return ""
-        least = f"{limit:g} SD" if limit is not None else f"{self.spike.strengths[-1]:g} SD or more"
+        strongest = f"is not even seen at {self.spike.strengths[-1]:g} SD of the margin"
+        seen = strongest if limit is None else f"is only seen from {limit:g} SD of the margin on"
         return (
-            f"{NO_SHORTCUT_FOUND}: an implanted marker is only seen from {least} of the margin on at this number of cases, "
+            f"{NO_SHORTCUT_FOUND}: an implanted marker {seen} at this number of cases, "
             f"{self.spike.highest_limit:g} SD is demanded; more cases lower that limit"
         )
 
@@ -156,6 +159,8 @@ class Recovery:
 def _table(check: CheckSpec, found: list[Recovery]) -> Table:
     spike = found[0].spike
     names = [*(spec.id for spec in found[0].audits), AT_ONCE]
+    untried = ", ".join(spec.id for spec in found[0].untried)
+    apart = f" Not tried, for no image of theirs is made with the marker: {untried}." if untried else ""
     return Table(
         check=check.id,
         domain=check.domain,
@@ -165,8 +170,8 @@ def _table(check: CheckSpec, found: list[Recovery]) -> Table:
         note=f"A chequerboard in the upper left corner of {spike.association:.0%} of the positive and "
         f"{1 - spike.association:.0%} of the negative cases, worth so many SD of the margin, dealt out {spike.draws} times; "
         "in how many of them the audit fails the implanted model, with the 95 % interval of that share. The limit is the least "
-        f"strength from which on nine of ten are reported. {AT_ONCE}: any shortcut audit; a score that depends on the scanner "
-        "alone is no shortcut, and does not count there.",
+        f"strength from which on nine of ten are reported. {AT_ONCE}: one of them; a score that depends on the scanner "
+        f"alone is no shortcut, and does not count there.{apart}",
     )
 
 

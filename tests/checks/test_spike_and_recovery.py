@@ -114,7 +114,7 @@ def test_a_marker_outside_of_the_anatomy_is_recovered_and_one_that_is_covered_is
     assert float(limits["shortcut.scanner-dependence"]) <= 0.5
     hidden = spike_and_recovery.judge(context(visible=0.0), SPIKE)
     assert {row[1]: row[2] for row in hidden.tables[0].rows}["any shortcut audit"] == "not even 1"
-    assert "only seen from 1 SD or more" in hidden.doubts[Domain.SHORTCUT, "f"]
+    assert "not even seen at 1 SD of the margin" in hidden.doubts[Domain.SHORTCUT, "f"]
 
 
 def test_shares_rise_with_the_strength():
@@ -137,6 +137,16 @@ def test_no_shortcut_found_is_inconclusive_where_none_would_be_seen():
         (item,) = (one for one in judgement(found).judged if one.criterion.check == MASKED.id)
         assert item.criterion.verdict is verdict
     assert "no shortcut found means little here" in item.criterion.reason
+
+
+def test_an_audit_that_is_given_no_marked_image_has_no_limit_of_its_own_and_is_named():
+    insertion = _spec("shortcut.insert-marker", {}, profiled=True, enabled=True)
+    for others in ((MASKED,), ()):
+        outcome = spike_and_recovery.judge(replace(context(), checks=(*others, insertion, SPIKE)), SPIKE)
+        (table,) = outcome.tables
+        assert [row[1] for row in table.rows] == [*(spec.id for spec in others), "any shortcut audit"]
+        assert "no image of theirs is made with the marker: shortcut.insert-marker" in table.note
+        assert bool(outcome.doubts) is (not others)
 
 
 def test_few_cases_see_little():
