@@ -242,6 +242,12 @@ def ruggedness(query: ModelQuery, targets: Targets, plane: Tensor, draws: Tensor
     return (torch.stack(jumps).mean(0) / scale.clamp_min(1e-30)).clamp(max=1.0)
 
 
+def _cuda_states() -> list[Tensor]:
+    """Random states of the CUDA devices in use; asking must not start one."""
+    started: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return torch.cuda.get_rng_state_all() if started else []
+
+
 def fingerprint(module: nn.Module) -> dict[str, object]:
     """What an attack must leave as it found it, by name."""
     return {
@@ -253,6 +259,7 @@ def fingerprint(module: nn.Module) -> dict[str, object]:
         "modes": tuple(child.training for child in module.modules()),
         "random state": (
             torch.random.get_rng_state().numpy().tobytes(),
+            *(state.numpy().tobytes() for state in _cuda_states()),
             repr(random.getstate()),
             repr(np.random.get_state()),
         ),

@@ -1,9 +1,14 @@
 """Fixtures for all tests: synthetic images on disk, plans for them, and the real packs where they are."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+if "ROBUSTBENCH_RAD_TEST_DEVICE" not in os.environ:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # known answers are those of a CPU; device = "auto" must not find another
+
 import torch
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
