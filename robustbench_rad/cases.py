@@ -385,7 +385,10 @@ def require_readable(table: CaseTable, policy: str, *, workers: int = 0, progres
     """
     unreadable = table.verify(workers=workers, progress=progress)
     if unreadable and (policy == "fail" or len(unreadable) == len(table)):
-        raise DataError(_listing(unreadable, len(table)), hint='Repair them, or set data.on_unreadable = "skip".')
+        only_masks = all("expected a mask" in item.reason for item in unreadable)
+        without = " Left out of [data], audits that need masks are not assessable." if only_masks else ""
+        hint = f'Repair them, or set data.on_unreadable = "skip".{without}'
+        raise DataError(_listing(unreadable, len(table)), hint=hint)
     return table.without([item.record.case_id for item in unreadable], "unreadable file")
 
 

@@ -50,6 +50,9 @@ def test_mask_of_another_size_is_unreadable(small_set, write_image):
     unreadable = read_cases(small_set).verify()
     assert len(unreadable) == 6
     assert "mask.png: expected a mask of the size of its image, 8 × 8, got 8 × 9" in unreadable[0].reason
+    with pytest.raises(DataError) as raised:
+        require_readable(read_cases(small_set), "fail")
+    assert "audits that need masks are not assessable" in raised.value.hint
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -79,7 +79,18 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
         for finding in context.findings
     ]
     judged = [_told(item) for item in judge_jointly(context, check, comparisons)]
-    return CheckOutcome(judged=judged, tables=[_table(context, check)])
+    return CheckOutcome(judged=judged, tables=[_table(context, check)], notices=_lacking(context, check.id))
+
+
+def _lacking(context: JudgeContext, condition: str) -> list[str]:
+    """That some cases have no mask of their own, or an empty one; nothing where all or none have."""
+    own = np.isfinite(context.measured(condition, "anatomy_outside_atlas_fraction"))
+    if own.all() or not own.any():
+        return []
+    return [
+        f"{condition}: {(~own).sum()} of {own.size} cases have no anatomy mask, or an empty one: the atlas is of the other "
+        f"{own.sum()}, and so is what the shape of the masks tells"
+    ]
 
 
 def _masked(context: JudgeContext, condition: str, finding: str) -> NDArray[np.bool_]:

@@ -27,6 +27,7 @@ from robustbench_rad.registry import register
 from robustbench_rad.sampling import PatientBank, patient_key
 from robustbench_rad.seeds import derive_seed, generator
 from robustbench_rad.shortcuts import anatomy
+from robustbench_rad.shortcuts.masked_anatomy import without_masks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from robustbench_rad.classifier import Classifier
     from robustbench_rad.conditions import ModelQuery, State
 
-NO_MASKS = "no anatomy masks: declare [data.anatomy]"
 NO_OUTSIDE = (
     "the anatomy masks together cover nearly the whole image or its whole border, so there are no surroundings to swap: give "
     "masks of the organ, and check that they are not inverted"
@@ -166,7 +166,7 @@ class BackgroundSwap(Condition):
         if batch.space is not Space.DISPLAY:
             raise DataError(f"{self.id}: expected display images, got {batch.space} images")
         if state is None or state["atlas"].numel() == 0:
-            return Applied(variants=nothing(self.levels, batch, NO_MASKS))
+            return Applied(variants=nothing(self.levels, batch, without_masks(batch)))
         if state["atlas"].shape[2:] != batch.images.shape[2:]:
             raise DataError(
                 f"{self.id}: expected images of the donors' shape {tuple(state['atlas'].shape[2:])}, "

@@ -37,6 +37,7 @@ from robustbench_rad.shortcuts._regions import Region, covered_with, regions_of
 JUDGED = 3
 FILLS = ("atlas-mean", "atlas-blur", "atlas-donor", "shape-only", "own-mean")
 NO_MASKS = "no anatomy masks: declare [data.anatomy]"
+EMPTY_MASKS = "the anatomy masks are all empty: give masks that are not 0 where the organ is"
 NO_OUTSIDE = (
     "the anatomy masks (or the hull of the body) together cover nearly the whole image or its whole border, so nothing would "
     "be left outside: give masks of the organ, and check that they are not inverted"
@@ -214,7 +215,7 @@ class MaskedAnatomy(Condition):
         own = _own_masks(batch)
         if state is None or state["atlas"].numel() == 0:
             unspaced = state is not None and "unspaced" in state
-            return Applied(variants=_nothing(self.levels, batch, NO_SPACING if unspaced else NO_MASKS))
+            return Applied(variants=_nothing(self.levels, batch, NO_SPACING if unspaced else without_masks(batch)))
         learned = {name: tensor.to(batch.device) for name, tensor in state.items()}
         area = learned["atlas"].float().mean()
         outside = (own & ~learned["atlas"]).flatten(1).sum(1) / own.flatten(1).sum(1)
@@ -334,6 +335,11 @@ class _Covered:
 
     def _has_mask(self) -> Tensor:
         return self.own.flatten(1).any(1)
+
+
+def without_masks(batch: Batch) -> str:
+    """Why there is no atlas: no masks were given, or all of them are empty."""
+    return NO_MASKS if batch.anatomy is None else EMPTY_MASKS
 
 
 def _own_masks(batch: Batch) -> Tensor:

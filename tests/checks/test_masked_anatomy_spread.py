@@ -7,7 +7,7 @@ from robustbench_rad.checks import masked_anatomy
 from robustbench_rad.checks.context import JudgeContext
 from robustbench_rad.profile import _spec
 from robustbench_rad.result import Verdict
-from robustbench_rad.scores import Column, ScoreTable
+from robustbench_rad.scores import Column, Quantity, ScoreTable
 
 N = 600
 RNG = np.random.default_rng(0)
@@ -16,25 +16,30 @@ CLEAN = 3 * (LABEL - 0.5) + RNG.normal(size=N)
 MASKED = 3 * (LABEL - 0.5) + RNG.normal(size=N)  # as telling as the clean score, from other noise
 
 
-def judged(retained, masks=N):
-    """The criterion for fills that retain this share of the spread, and order the cases well; masks of the first only."""
+def outcome(retained, masks=N, own=None):
+    """What is said of fills that retain this share of the spread, and order the cases well; masks of the first only."""
     masked = np.where(np.arange(N) < masks, MASKED * retained * CLEAN.std() / MASKED.std(), np.nan)
     columns = {("clean", ""): CLEAN} | {(CHECK.id, fill): masked for fill in masked_anatomy.FILLS}
     context = JudgeContext(
         scores=ScoreTable(
             cases=tuple(map(str, range(N))),
             columns={Column(condition=c, level=v, finding="f"): m.astype(np.float32) for (c, v), m in columns.items()},
-            quantities={},
+            quantities={} if own is None else {OUTSIDE: np.asarray(own, np.float32)},
         ),
         findings=("f",),
         labels=LABEL[:, None],
         patients=np.arange(N),
     )
-    (item,) = masked_anatomy.judge(context, CHECK).judged
+    return masked_anatomy.judge(context, CHECK)
+
+
+def judged(retained, masks=N):
+    (item,) = outcome(retained, masks).judged
     return item.criterion
 
 
 CHECK = _spec("shortcut.masked-anatomy", {}, profiled=True, enabled=True)
+OUTSIDE = Quantity(condition=CHECK.id, name="anatomy_outside_atlas_fraction")
 
 
 @pytest.mark.parametrize(
@@ -67,3 +72,10 @@ def test_a_limit_that_the_spread_has_set_says_so(retained, held, dust):
         assert ("upper limit 0" in text) is dust
     if held:
         assert criterion.harm.lower == CHECK.delta("")
+
+
+def test_cases_whose_own_mask_is_missing_or_empty_are_counted():
+    (said,) = outcome(0.05, own=np.where(np.arange(N) < 25, np.nan, 0.1)).notices
+    assert f"25 of {N} cases have no anatomy mask, or an empty one" in said
+    for own in (None, np.zeros(N), np.full(N, np.nan)):
+        assert not outcome(0.05, own=own).notices

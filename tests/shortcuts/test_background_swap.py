@@ -10,7 +10,8 @@ from robustbench_rad.errors import DataError, PlanError
 from robustbench_rad.sampling import patient_key
 from robustbench_rad.seeds import derive_seed
 from robustbench_rad.shortcuts import _spike, anatomy
-from robustbench_rad.shortcuts.background_swap import NO_DONOR, NO_MASKS, NO_OUTSIDE, BackgroundSwap
+from robustbench_rad.shortcuts.background_swap import NO_DONOR, NO_OUTSIDE, BackgroundSwap
+from robustbench_rad.shortcuts.masked_anatomy import EMPTY_MASKS, NO_MASKS
 from robustbench_rad.shortcuts.spike_and_recovery import SEEN, SpikeAndRecovery, vector_name
 
 
@@ -137,7 +138,7 @@ def test_a_case_without_a_donor_of_another_patient_is_not_applicable():
 
 @pytest.mark.parametrize(
     ("masks", "reason"),
-    [(None, NO_MASKS), ("empty", NO_MASKS), ("full", NO_OUTSIDE), ("inverted", NO_OUTSIDE)],
+    [(None, NO_MASKS), ("empty", EMPTY_MASKS), ("full", NO_OUTSIDE), ("inverted", NO_OUTSIDE)],
 )
 def test_masks_that_leave_nothing_to_swap_are_said(masks, reason):
     batch = cases()

@@ -13,7 +13,15 @@ from robustbench_rad.errors import DataError, PlanError
 from robustbench_rad.planted.phantoms import phantoms
 from robustbench_rad.registry import catalogue
 from robustbench_rad.seeds import derive_seed
-from robustbench_rad.shortcuts.masked_anatomy import FILLS, NO_DONOR, NO_MASKS, NO_OUTSIDE, NO_OWN_MASK, MaskedAnatomy
+from robustbench_rad.shortcuts.masked_anatomy import (
+    EMPTY_MASKS,
+    FILLS,
+    NO_DONOR,
+    NO_MASKS,
+    NO_OUTSIDE,
+    NO_OWN_MASK,
+    MaskedAnatomy,
+)
 from robustbench_rad.statistics.auc import auc
 
 SIDE = 32
@@ -192,6 +200,12 @@ def test_without_masks_every_level_says_so():
         assert variant.reason == NO_MASKS
         assert not variant.applicable.any()
         assert variant.margins.isnan().all()
+
+
+def test_masks_that_are_all_empty_are_told_from_none():
+    batch = cases()
+    batch = replace(batch, anatomy=batch.anatomy & False)
+    assert {variant.reason for variant in variants(batch, fitted(batch)).values()} == {EMPTY_MASKS}
 
 
 def test_no_cases_is_not_assessable():
