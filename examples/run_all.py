@@ -20,6 +20,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from robustbench_rad.reports._page import _shown
 from robustbench_rad.reports._positions import position_chart, positions
 from robustbench_rad.reports.charts import curve_chart
 from robustbench_rad.result import AuditResult, Picture
@@ -27,9 +28,23 @@ from robustbench_rad.result import AuditResult, Picture
 HERE = Path(__file__).parent
 KEPT = HERE.parent / "docs" / "examples"
 PANEL, LINE = 170, 13  # pixels: width of a panel, height of a line of text
-STRIPS = {  # of the case chosen by chance, but for the frame; those of the other audits are in the HTML report
-    "shortcuts_guangzhou": ("shortcut.masked-anatomy", "shortcut.background-swap", "shortcut.remove-markers"),
-    "shortcuts_nih": ("shortcut.scanner-probe", "shortcut.insert-border", "shortcut.remove-markers"),
+TABLES = (
+    "shortcut.metadata-ceiling",
+    "shortcut.scanner-probe",
+    "shortcut.within-attribute",
+    "shortcut.masked-anatomy",
+    "shortcut.background-swap",
+    "shortcut.insert-border",
+    "shortcut.insert-collimation",
+    "shortcut.remove-markers",
+    "shortcut.border-ablation",
+    "shortcut.patch-shuffle",
+    "shortcut.frequency-bands",
+    "shortcut.spike-and-recovery",
+)
+STRIPS = {  # audit → which of its pictures: the case chosen by chance (0), or the one whose score moves most (1)
+    "shortcuts_guangzhou": {"masked-anatomy": 0, "background-swap": 0, "remove-markers": 0},
+    "shortcuts_nih": {"scanner-probe": 0, "insert-border": 0, "remove-markers": 1},
 }
 
 
@@ -74,9 +89,20 @@ def keep_shortcuts(run: Path, name: str) -> None:
             finding = next(item.finding for item in found if item.finding.lower() == "pneumonia")
             chart = position_chart(found, finding=finding, check=table.check, key="positions")
             (KEPT / f"{name}_positions.svg").write_text(standing_alone(chart), "utf-8")
-    for check in STRIPS[name]:
-        picture = next(item for item in result.pictures if item.check == check and item.panels and not item.field)
-        strip(picture).save(KEPT / f"{name}_{check.removeprefix('shortcut.')}.jpg", quality=85)
+    (KEPT / f"{name}_tables.md").write_text(tables(result), "utf-8")
+    for id, which in STRIPS[name].items():
+        pictures = [item for item in result.pictures if item.check == f"shortcut.{id}" and not item.field]
+        strip(pictures[which]).save(KEPT / f"{name}_{id}.jpg", quality=85)
+
+
+def tables(result: AuditResult) -> str:
+    """What the shortcut audits measured beside their verdicts, as Markdown; the report of an audit has no room for it."""
+    parts = [f"# {result.title}: the tables of the HTML report", ""]
+    for table in (_shown(item) for item in result.tables if item.check in TABLES):
+        rows = [table.columns, ["---"] * len(table.columns), *table.rows]
+        lines = [" | ".join(cell.replace("|", "/") for cell in row) for row in rows]
+        parts += [f"## `{table.check}`: {table.title}", "", *(f"| {line} |" for line in lines), "", table.note, ""]
+    return "\n".join(parts).rstrip() + "\n"
 
 
 def strip(picture: Picture) -> Image.Image:
@@ -92,7 +118,7 @@ def strip(picture: Picture) -> Image.Image:
         sheet.paste(image.convert("RGB").resize((PANEL, round(PANEL * image.height / image.width))), (left, 0))
         words = [panel.name, *(f"{line.name} {line.text}{' flips' * line.flips}".strip() for line in panel.lines)]
         for row, text in enumerate(words):
-            draw.text((left, high + 3 + LINE * row), text, fill="black", font=font)
+            draw.text((left, high + 3 + LINE * row), text.replace("→", "to"), fill="black", font=font)
     return sheet
 
 
