@@ -11,6 +11,8 @@ from robustbench_rad.planted.readout import APART, b90, false_alarms, rate, sepa
 from robustbench_rad.planted.trained import TrainedTrial
 from robustbench_rad.profile import CheckSpec
 
+FAMILY = "shortcut."
+
 
 def _empty(title: str, columns: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left", box=None, header_style="bold", padding=(0, 1))
@@ -31,7 +33,7 @@ def audits_table(checks: Sequence[CheckSpec], trials: Sequence[Trial]) -> Table:
         area = separation([t for t in defects if t.strength], controls, audit)
         limit = b90(trials, audit)
         table.add_row(
-            audit,
+            audit.removeprefix(FAMILY),
             *shares,
             str(false_alarms(trials, audit)),
             "–" if area is None or audit == COMBINED else f"{area:.2f}",
@@ -59,7 +61,11 @@ def trained_table(networks: Sequence[TrainedTrial]) -> Table:
     columns = ["network", "AUROC with the mark", "and without", "shortcut domain", "by"]
     table = _empty("Trained networks", columns)
     for item in networks:
-        by = [audit for audit, verdict in item.trial.verdicts.items() if verdict == "fail" and audit != COMBINED]
+        by = [
+            audit.removeprefix(FAMILY)
+            for audit, verdict in item.trial.verdicts.items()
+            if verdict == "fail" and audit != COMBINED
+        ]
         row = (item.trial.kind, f"{item.audited_auroc:.2f}", f"{item.decorrelated_auroc:.2f}")
         table.add_row(*row, item.trial.verdicts[COMBINED], ", ".join(by))
     return table
