@@ -1,0 +1,142 @@
+"""Whole audits of shortcuts on data that lack something: what cannot run says so in the report, and nothing passes for it."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from robustbench_rad.cli import app
+
+JUDGED = ["masked-anatomy", "background-swap", "insert-marker", "insert-text", "remove-markers", "border-ablation"]
+BESIDE = ["scanner-dependence", "within-attribute"]
+SHOWN = ["hidden-strata", "patch-shuffle", "frequency-bands", "spike-and-recovery", "insert-border"]
+COLUMN = [*BESIDE, "metadata-ceiling", "scanner-probe"]
+MASKED = ["masked-anatomy", "background-swap"]
+PROFILE = "\n".join(
+    [
+        'name = "shortcuts"\nversion = 1\n[domains.acquisition-shift]\n[domains.shortcut]',
+        *(f'[checks."shortcut.{name}"]' for name in (*JUDGED, *SHOWN, *COLUMN)),
+    ]
+)
+
+
+@pytest.fixture
+def given(workshop, edit, monkeypatch):
+    """The workshop with every shortcut audit, and three times as many cases: 54 positives of as many patients."""
+    monkeypatch.chdir(workshop)
+    (workshop / "profile.toml").write_text(PROFILE)
+    rng = np.random.default_rng(2)
+    lines = ["image,patient,label,scanner,mask"]
+    mask = np.asarray(Image.open(workshop / "images" / "mask.png"))
+    for index in range(108):
+        label = index % 2
+        plane = rng.normal(116, 5) + rng.normal(0, 20, (20, 20)) + 62 * (label - 0.5) * (mask > 0)
+        Image.fromarray(plane.clip(0, 255).astype(np.uint8)).save(workshop / "images" / f"{index}.png")
+        lines.append(f"images/{index}.png,p{index},{label},{'AB'[index // 2 % 2]},images/mask.png")
+    (workshop / "cases.csv").write_text("\n".join(lines) + "\n")
+    return workshop
+
+
+def audited(folder="run"):
+    """Check → its criteria, and the notices, of an audit by the command line."""
+    made = CliRunner().invoke(app, ["audit", "plan.toml", "--run-folder", folder])
+    assert made.exception is None or isinstance(made.exception, SystemExit), made.exception
+    assert "Traceback" not in made.output
+    with open(f"{folder}/result.json", encoding="utf-8") as file:
+        result = json.load(file)
+    criteria = {}
+    for criterion in result["criteria"]:
+        criteria.setdefault(criterion["check"], []).append(criterion)
+    return criteria, result["notices"]
+
+
+def rewritten(folder, column, values):
+    lines = [line.split(",") for line in (folder / "cases.csv").read_text().splitlines()]
+    place = lines[0].index(column)
+    for line, value in zip(lines[1:], values, strict=True):
+        line[place] = value
+    (folder / "cases.csv").write_text("\n".join(",".join(line) for line in lines) + "\n")
+
+
+def not_assessable(criteria, checks, said):
+    for check in (f"shortcut.{name}" for name in checks):
+        assert criteria[check], check
+        for criterion in criteria[check]:
+            assert criterion["verdict"] in ("inconclusive", "informational"), criterion
+            assert "not assessable" in criterion["reason"], criterion
+            assert said in criterion["reason"], criterion
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (None, "no anatomy masks: declare [data.anatomy]"),
+        (np.zeros_like, "the anatomy masks are all empty"),
+        (lambda mask: 255 - mask, "check that they are not inverted"),
+    ],
+    ids=["none", "empty", "inverted"],
+)
+def test_without_usable_masks_the_audits_of_masks_alone_are_not_assessable(given, edit, spoil, said):
+    if spoil is None:
+        edit('anatomy = { column = "mask" }\n', "")
+    else:
+        path = given / "images" / "mask.png"
+        Image.fromarray(spoil(np.asarray(Image.open(path)))).save(path)
+    criteria, _ = audited()
+    not_assessable(criteria, MASKED, said)
+    assert any("not assessable" not in criterion["reason"] for criterion in criteria["shortcut.border-ablation"])
+    assert {f"shortcut.{name}" for name in (*JUDGED, *BESIDE)} <= criteria.keys()
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (["A"] * 108, "two are needed"),
+        ([f"t{index}" for index in range(108)], "group them"),
+        ([""] * 108, "two are needed"),
+    ],
+    ids=["one value", "as many as cases", "missing"],
+)
+def test_a_column_that_tells_nothing_is_not_assessable_and_the_rest_goes_on(given, values, said):
+    rewritten(given, "scanner", values)
+    criteria, _ = audited()
+    not_assessable(criteria, COLUMN, said)
+    assert any("not assessable" not in criterion["reason"] for criterion in criteria["shortcut.masked-anatomy"])
+
+
+def test_without_any_metadata_each_audit_of_columns_says_what_to_declare(given, edit):
+    edit('metadata = { scanner = "nuisance" }\n', "")
+    criteria, _ = audited()
+    not_assessable(criteria, COLUMN, "metadata = { scanner")
+    assert any("not assessable" not in criterion["reason"] for criterion in criteria["shortcut.masked-anatomy"])
+
+
+CENTRE = """
+from torch import nn
+
+
+class Centre(nn.Module):
+    def forward(self, x):
+        return 40 * (x[:, 0, 5:11, 5:11].mean((1, 2)) - 0.45)[:, None]
+"""
+
+
+def test_a_limit_of_detection_that_is_too_high_takes_the_passes_of_a_whole_audit(given, edit):
+    (given / "centre.py").write_text(CENTRE)
+    edit("model.py:brightness", "centre.py:Centre")
+    spike = '[checks."shortcut.spike-and-recovery"]'
+    edit(spike, f"{spike}\nstrengths = [0.5, 5.0]\nhighest_limit = 5", "profile.toml")
+    seen, notices = audited()
+    (item,) = seen["shortcut.masked-anatomy"]
+    assert item["verdict"] == "pass"
+    assert any("SD of the margin or more would be found" in notice for notice in notices)
+    edit("highest_limit = 5", "highest_limit = 0.01", "profile.toml")
+    doubted, _ = audited("again")
+    assert not [
+        one for items in doubted.values() for one in items if (one["domain"], one["verdict"]) == ("shortcut", "pass")
+    ]
+    (item,) = doubted["shortcut.masked-anatomy"]
+    assert item["verdict"] == "inconclusive"
+    assert "no shortcut found means little here" in item["reason"]
