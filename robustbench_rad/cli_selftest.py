@@ -22,6 +22,7 @@ from robustbench_rad.cli_support import (
 )
 
 if TYPE_CHECKING:
+    import torch
     from rich.table import Table
 
     from robustbench_rad.planted.programme import Trial
@@ -38,7 +39,7 @@ TrainedOption = Annotated[bool, typer.Option("--trained", help="Train networks t
 ProfileOption = Annotated[
     str, typer.Option("--profile", help="Whose shortcut audits: quick, standard, full, or a file.")
 ]
-DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, …")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, …")]
 
 
 @command
@@ -54,12 +55,14 @@ def selftest(
     no_color: NoColorOption = False,
 ) -> None:
     """Plant defects, and see which of them the shortcut audits find; the published table is in docs/validity.md."""
+    from robustbench_rad.loading import choose_device
     from robustbench_rad.planted.programme import audits
 
     output = Output(json=as_json, quiet=quiet, verbose=verbose, no_color=no_color)
+    where = choose_device(device)
     checks = audits(profile)
-    trials = _constructed(checks, cases, replicates, device, output)
-    networks = _trained(checks, cases, replicates, device, output) if trained else []
+    trials = _constructed(checks, cases, replicates, where, output)
+    networks = _trained(checks, cases, replicates, where, output) if trained else []
     problems = [*_problems(trials), *_problems_of(networks)]
     if output.json:
         output.print_json(_plain(trials, networks, problems, profile))
@@ -69,33 +72,30 @@ def selftest(
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _constructed(checks: Sequence[CheckSpec], cases: int, replicates: int, device: str, output: Output) -> list[Trial]:
-    import torch
-
+def _constructed(
+    checks: Sequence[CheckSpec], cases: int, replicates: int, device: torch.device, output: Output
+) -> list[Trial]:
     from robustbench_rad.planted import programme
 
-    where = torch.device(device)
     found: list[Trial] = []
     for replicate in range(replicates):
         for name in programme.KINDS:
             output.say(f"planting: {name} ({replicate + 1} of {replicates})")
             cell = programme.Cell(defect=name, association=ASSOCIATION, cases=cases, replicate=replicate)
-            found += cell.trials(checks, STRENGTHS, device=where)
+            found += cell.trials(checks, STRENGTHS, device=device)
         for control in programme.CONTROLS:
             output.say(f"control: {control.name} ({replicate + 1} of {replicates})")
-            found.append(control.trial(checks, cases, replicate, device=where))
+            found.append(control.trial(checks, cases, replicate, device=device))
     return found
 
 
 def _trained(
-    checks: Sequence[CheckSpec], cases: int, replicates: int, device: str, output: Output
+    checks: Sequence[CheckSpec], cases: int, replicates: int, device: torch.device, output: Output
 ) -> list[TrainedTrial]:
-    import torch
-
     from robustbench_rad.planted.trained import trained_trials
 
     found = []
-    for item in trained_trials(checks, cases=cases, replicates=replicates, device=torch.device(device)):
+    for item in trained_trials(checks, cases=cases, replicates=replicates, device=device):
         output.say(f"trained: {item.trial.kind}: {item.trial.verdicts['shortcut domain']}")
         found.append(item)
     return found

@@ -75,3 +75,18 @@ def test_wrong_options_are_refused(tmp_path):
     result = CliRunner().invoke(app, ["selftest", "--profile", str(tmp_path / "none.toml")])
     assert result.exit_code == 2
     assert "neither built in nor a file" in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--profile", "generic-c"], "it judges no shortcut audit"),
+        (["--device", "nonsense"], "expected auto, cpu, cuda or cuda:N"),
+        (["--device", "cuda:97"], "CUDA devices"),
+    ],
+)
+def test_what_cannot_be_run_is_said_before_anything_is_planted(options, said, monkeypatch):
+    monkeypatch.setattr(cli_selftest, "_constructed", lambda *_: pytest.fail("it ran"))
+    result = CliRunner().invoke(app, ["selftest", *options])
+    assert result.exit_code == 2
+    assert said in result.output

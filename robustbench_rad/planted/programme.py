@@ -13,6 +13,7 @@ import torch
 from robustbench_rad.checks.comparisons import worst_verdict
 from robustbench_rad.checks.context import JudgeContext
 from robustbench_rad.checks.spike_and_recovery import BESIDE, criteria
+from robustbench_rad.errors import PlanError
 from robustbench_rad.planted.defects import DEFECTS
 from robustbench_rad.planted.phantoms import phantoms
 from robustbench_rad.planted.worlds import World, audit_world, constant, constructed, context, permuted
@@ -59,13 +60,20 @@ class Trial:
 
 
 def audits(profile: str = "standard") -> tuple[CheckSpec, ...]:
-    """The judged shortcut audits of a profile, and what is judged beside them."""
+    """The judged shortcut audits of a profile, and what is judged beside them.
+
+    Raises:
+        PlanError: No such profile, or one that judges no shortcut.
+    """
     specs = [check_spec(id, table) for id, table in read_profile(profile).checks.items()]
-    return tuple(
+    found = tuple(
         spec
         for spec in specs
         if not spec.informational and spec.id not in LEFT_OUT and (spec.domain is Domain.SHORTCUT or spec.id in BESIDE)
     )
+    if not any(spec.domain is Domain.SHORTCUT for spec in found):
+        raise PlanError(f"profile {profile!r}: it judges no shortcut audit", hint="Try --profile standard.")
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
