@@ -28,7 +28,7 @@ demo: $(VENV)/.base
 	$(BIN)/robustbench-rad demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 	$(BIN)/python -m pytest -q --doctest-modules --pyargs robustbench_rad
 
 dev: $(VENV)/.dev links
