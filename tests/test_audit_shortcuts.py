@@ -22,20 +22,25 @@ PROFILE = "\n".join(
 )
 
 
+def films(folder, count):
+    """Write the table, and films of as many patients, half of them brighter where the mask is."""
+    rng = np.random.default_rng(2)
+    lines = ["image,patient,label,scanner,mask"]
+    mask = np.asarray(Image.open(folder / "images" / "mask.png"))
+    for index in range(count):
+        label = index % 2
+        plane = rng.normal(116, 5) + rng.normal(0, 20, (20, 20)) + 62 * (label - 0.5) * (mask > 0)
+        Image.fromarray(plane.clip(0, 255).astype(np.uint8)).save(folder / "images" / f"{index}.png")
+        lines.append(f"images/{index}.png,p{index},{label},{'AB'[index // 2 % 2]},images/mask.png")
+    (folder / "cases.csv").write_text("\n".join(lines) + "\n")
+
+
 @pytest.fixture
 def given(workshop, edit, monkeypatch):
     """The workshop with every shortcut audit, and three times as many cases: 54 positives of as many patients."""
     monkeypatch.chdir(workshop)
     (workshop / "profile.toml").write_text(PROFILE)
-    rng = np.random.default_rng(2)
-    lines = ["image,patient,label,scanner,mask"]
-    mask = np.asarray(Image.open(workshop / "images" / "mask.png"))
-    for index in range(108):
-        label = index % 2
-        plane = rng.normal(116, 5) + rng.normal(0, 20, (20, 20)) + 62 * (label - 0.5) * (mask > 0)
-        Image.fromarray(plane.clip(0, 255).astype(np.uint8)).save(workshop / "images" / f"{index}.png")
-        lines.append(f"images/{index}.png,p{index},{label},{'AB'[index // 2 % 2]},images/mask.png")
-    (workshop / "cases.csv").write_text("\n".join(lines) + "\n")
+    films(workshop, 108)
     return workshop
 
 
@@ -140,3 +145,14 @@ def test_a_limit_of_detection_that_is_too_high_takes_the_passes_of_a_whole_audit
     (item,) = doubted["shortcut.masked-anatomy"]
     assert item["verdict"] == "inconclusive"
     assert "no shortcut found means little here" in item["reason"]
+
+
+def test_slices_that_nobody_declared_are_looked_for_in_the_features_that_the_probe_has_kept(given, edit):
+    edit("model.py:brightness", "model.py:build")
+    films(given, 360)
+    kept = "\n".join(f'[checks."shortcut.{name}"]' for name in ("hidden-strata", "scanner-probe"))
+    (given / "profile.toml").write_text(f'name = "slices"\nversion = 1\n[domains.shortcut]\n{kept}')
+    criteria, _ = audited()
+    (item,) = (one for one in criteria["shortcut.hidden-strata"] if "slice" in one["quantity"])
+    assert "a hypothesis, not judged" in item["reason"]
+    assert item["harm"]["lower"] <= item["harm"]["estimate"] <= item["harm"]["upper"]
