@@ -1,6 +1,7 @@
 """``robustbench-rad selftest``: the shortcut audits tried on models with planted defects, and on models without.
 
-Exit codes: 0 every strong defect outside the organs was found and no control was reported, 1 otherwise, 2 a wrong option.
+Exit codes: 0 every strong defect outside the organs was found (asked of 400 cases or more) and no control was reported, 1
+otherwise, 2 a wrong option.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 STRENGTHS = (0.1, 0.3, 1.0)
 ASSOCIATION = 0.7
+ENOUGH_CASES = 400  # with fewer, a strong mark is often left open: docs/validity.md
 INSIDE = "device in the lung"  # covered by every mask: no audit of what lies outside can see it
 
 CasesOption = Annotated[int, typer.Option("--cases", min=50, help="Phantoms per data set.")]
@@ -54,7 +56,11 @@ def selftest(
     verbose: VerboseOption = False,
     no_color: NoColorOption = False,
 ) -> None:
-    """Plant defects, and see which of them the shortcut audits find; the published table is in docs/validity.md."""
+    """Plant defects, and see which of them the shortcut audits find; the published table is in docs/validity.md.
+
+    Exit code 1: a strong defect outside the organs was missed (among 400 cases or more), or a control was reported. A device
+    inside the organ is shown and not counted: no audit of what lies outside can see it.
+    """
     from robustbench_rad.loading import choose_device
     from robustbench_rad.planted.programme import audits
 
@@ -110,7 +116,11 @@ def _problems(trials: Sequence[Trial]) -> list[str]:
     missed = [
         f"missed: {t.kind} worth {t.strength:g} SD on {t.cases} cases"
         for t in trials
-        if not t.control and t.strength == strongest and t.kind != INSIDE and not t.reports(COMBINED)
+        if not t.control
+        and t.strength == strongest
+        and t.kind != INSIDE
+        and not t.reports(COMBINED)
+        and t.cases >= ENOUGH_CASES
     ]
     alarms = [f"false alarm: {t.kind}" for t in trials if t.control and t.kind not in APART and t.reports(COMBINED)]
     return [*missed, *alarms]
@@ -155,5 +165,10 @@ def _show(
         output.console.print()
     for problem in problems:
         output.console.print(problem, markup=False)
-    if not problems:
-        output.console.print("Every strong defect outside the organs was found, and no control was reported.")
+    if problems:
+        return
+    few = min((trial.cases for trial in trials), default=ENOUGH_CASES) < ENOUGH_CASES
+    found = f"No control was reported; {ENOUGH_CASES} cases or more are needed to count what is missed."
+    output.console.print(
+        found if few else "Every strong defect outside the organs was found, and no control was reported."
+    )

@@ -371,7 +371,8 @@ class AuditResult(Record):
         except OSError as error:
             raise DataError(
                 f"{path}: cannot be read: {error.strerror}",
-                hint="A run folder holds a result once its audit is complete: run the same audit command to continue it.",
+                hint="A run folder holds a result once its audit is complete: run the same audit command to continue it. "
+                "What a check does: robustbench-rad list -v ID.",
             ) from error
         except ValidationError as error:
             first = error.errors()[0]

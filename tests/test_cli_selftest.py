@@ -25,13 +25,13 @@ def profile(tmp_path):
     return str(path)
 
 
-def trial(kind, *, control=False, strength=0.0, verdict="pass"):
+def trial(kind, *, control=False, strength=0.0, verdict="pass", cases=400):
     return Trial(
         kind=kind,
         control=control,
         strength=strength,
         association=0.7,
-        cases=100,
+        cases=cases,
         replicate=0,
         verdicts={"shortcut.masked-anatomy": verdict, COMBINED: verdict},
         statistics={"shortcut.masked-anatomy": 0.1},
@@ -60,6 +60,7 @@ def test_it_plants_audits_and_prints_one_json_object(profile, monkeypatch):
         ([trial("kernel", strength=1.0, verdict="inconclusive")], "missed: kernel worth 1 SD", 1),
         ([trial("no shortcut", control=True, verdict="fail")], "false alarm: no shortcut", 1),
         ([trial("device in the lung", strength=1.0)], "Every strong defect", 0),
+        ([trial("kernel", strength=1.0, verdict="inconclusive", cases=100)], "400 cases or more are needed", 0),
     ],
 )
 def test_a_missed_defect_and_a_false_alarm_fail(trials, said, code, monkeypatch, profile):

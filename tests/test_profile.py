@@ -290,3 +290,9 @@ def test_the_shortcut_audits_of_standard_cost_forty_passes_a_case_at_most(findin
     assert "shortcut.spike-and-recovery" in paid
     assert paid["shortcut.scanner-probe"] == 0  # its features come with the clean pass
     assert 20 < sum(paid.values()) <= 40, paid
+
+
+def test_an_id_without_quotes_is_told_to_be_quoted(folder):
+    with pytest.raises(PlanError, match="unknown check 'shortcut'") as caught:
+        effective(folder, {"shortcut": {"insert-marker": True}})
+    assert caught.value.hint.startswith('Put the id in quotes: "shortcut.')

@@ -321,7 +321,10 @@ def defaults(id: str) -> CheckDefaults:
         return _GENERIC
     if known and known.domain in (Domain.ACQUISITION_SHIFT, Domain.ADVERSARIAL):
         return _SHIFT if known.domain == Domain.ACQUISITION_SHIFT else _ATTACK
-    raise PlanError(f"[checks]: unknown check {id!r}", hint=suggestion(id, [*names(), *_OWN]))
+    every = {*names(), *_OWN}
+    family = next((name for name in sorted(every) if name.startswith(f"{id}.")), "")
+    hint = f'Put the id in quotes: "{family}" = true' if family else suggestion(id, every)
+    raise PlanError(f"[checks]: unknown check {id!r}", hint=hint)
 
 
 def all_checks() -> dict[str, CheckDefaults]:

@@ -43,6 +43,11 @@ def training_overlap(plan: Plan) -> TrainingOverlap | None:
     if plan.data.training_manifest is None:
         return None
     path = plan.path(plan.data.training_manifest)
+    if not path.is_file():
+        raise DataError(
+            f"data.training_manifest: {path.name}: no such file",
+            hint="One row per training case, with its patient; the path is taken relative to the plan, or to --root.",
+        )
     table, cases = read_table(path), read_cases(plan)
     column = plan.data.training_patient or plan.data.patient or ""
     salt = secrets.token_bytes(16)

@@ -74,3 +74,8 @@ def test_the_condition_notes_who_is_in_training_and_holds_no_name_in_its_text(pl
     assert "b.png" not in repr(bound)
     assert len(bound.reads_sha256) == 64
     assert read_cases(plan("who\np2\n")).patients == ("p1", "p2", "p3")
+
+
+def test_a_manifest_that_is_not_there_is_named_by_its_key(plan):
+    with pytest.raises(DataError, match=r"data\.training_manifest: train\.csv: no such file"):
+        training_overlap(plan())
