@@ -40,17 +40,8 @@ class ContinuousLadder(LadderShift):
         def at(values: Tensor) -> Variant:
             change = alter(values)
             applicable = everywhere(batch) if change.applicable is None else change.applicable
-            return Variant(
-                level=NO_LEVEL,
-                images=kept_where(batch, change.images, applicable & (values.detach() != own)),
-                applicable=applicable,
-                reason=change.reason,
-                attributes=change.attributes,
-                case_attributes=change.case_attributes,
-                spacing_mm=change.spacing_mm,
-                anatomy=change.anatomy,
-                lesion=change.lesion,
-            )
+            images = kept_where(batch, change.images, applicable & (values.detach() != own))
+            return change.variant(NO_LEVEL, images, applicable)
 
         return at
 

@@ -85,6 +85,21 @@ class Change:
     lesion: Tensor | None = None
     excluded_findings: tuple[str, ...] = ()
 
+    def variant(self, level: Level, images: Tensor, applicable: Tensor | None) -> Variant:
+        """The level with these images ``(N, 1, ...)``, of which those of the cases ``(N,)`` count, and what else it changes."""
+        return Variant(
+            level=level,
+            images=images,
+            applicable=applicable,
+            reason=self.reason,
+            attributes=self.attributes,
+            case_attributes=self.case_attributes,
+            spacing_mm=self.spacing_mm,
+            anatomy=self.anatomy,
+            lesion=self.lesion,
+            excluded_findings=self.excluded_findings,
+        )
+
 
 Alter = Callable[[float], Change]
 """One level, named by its value, applied to the batch it was prepared for."""
@@ -180,15 +195,4 @@ def _variant(change: Change, level: Level, batch: Batch) -> Variant:
     images = change.images
     if change.applicable is not None:
         images = torch.where(per_case(change.applicable, images), images, batch.images)
-    return Variant(
-        level=level,
-        images=images,
-        applicable=change.applicable,
-        reason=change.reason,
-        attributes=change.attributes,
-        case_attributes=change.case_attributes,
-        spacing_mm=change.spacing_mm,
-        anatomy=change.anatomy,
-        lesion=change.lesion,
-        excluded_findings=change.excluded_findings,
-    )
+    return change.variant(level, images, change.applicable)

@@ -27,6 +27,7 @@ from robustbench_rad.registry import register
 from robustbench_rad.sampling import PatientBank, patient_key
 from robustbench_rad.seeds import derive_seed, generator
 from robustbench_rad.shortcuts import anatomy
+from robustbench_rad.shortcuts._own_masks import nothing, own_masks
 from robustbench_rad.shortcuts.masked_anatomy import without_masks
 
 if TYPE_CHECKING:
@@ -291,31 +292,3 @@ class _Bank:
             "donor_labels": torch.stack([item.labels for _, item in ranked]),
             "donor_patients": torch.tensor([patient_key(patient) for patient, _ in ranked]),
         }
-
-
-def own_masks(batch: Batch) -> Tensor:
-    """Masks of the shape of the images; all False where a case has none.
-
-    Raises:
-        DataError: Masks of another size than the images.
-    """
-    if batch.anatomy is None:
-        return torch.zeros_like(batch.images, dtype=torch.bool)
-    if batch.anatomy.shape != batch.images.shape:
-        raise DataError(
-            f"anatomy masks of cases {batch.case_ids[0]!r} …: expected the shape of the display images "
-            f"{tuple(batch.images.shape)}, got {tuple(batch.anatomy.shape)}",
-            hint="A mask must have the size of its image before both are brought to the model's input.",
-        )
-    return batch.anatomy.bool()
-
-
-def nothing(levels: tuple[Level, ...], batch: Batch, reason: str) -> Iterator[Variant]:
-    """Variants that say why there is nothing to score; NaN margins, so that no pass of the model is spent."""
-    for level in levels:
-        yield Variant(
-            level=level,
-            margins=torch.full_like(batch.labels, float("nan")),
-            applicable=torch.zeros(len(batch), dtype=torch.bool, device=batch.device),
-            reason=reason,
-        )

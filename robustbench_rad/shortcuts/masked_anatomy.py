@@ -26,12 +26,13 @@ from robustbench_rad.conditions import (
     State,
     Variant,
 )
-from robustbench_rad.errors import DataError, suggestion
+from robustbench_rad.errors import suggestion
 from robustbench_rad.plan import Plan, digest
 from robustbench_rad.registry import register
 from robustbench_rad.sampling import PatientBank, kept_copy, patient_key
 from robustbench_rad.seeds import derive_seed
 from robustbench_rad.shortcuts import anatomy
+from robustbench_rad.shortcuts._own_masks import nothing, own_masks
 from robustbench_rad.shortcuts._regions import Region, covered_with, regions_of
 
 JUDGED = 3
@@ -212,10 +213,10 @@ class MaskedAnatomy(Condition):
         Measurements: ``atlas_area_fraction`` (of the image), and ``anatomy_outside_atlas_fraction`` (of the case's own
         mask; NaN without one): a case that sticks out of the atlas still shows some of its anatomy.
         """
-        own = _own_masks(batch)
+        own = own_masks(batch)
         if state is None or state["atlas"].numel() == 0:
             unspaced = state is not None and "unspaced" in state
-            return Applied(variants=_nothing(self.levels, batch, NO_SPACING if unspaced else without_masks(batch)))
+            return Applied(variants=nothing(self.levels, batch, NO_SPACING if unspaced else without_masks(batch)))
         learned = {name: tensor.to(batch.device) for name, tensor in state.items()}
         area = learned["atlas"].float().mean()
         outside = (own & ~learned["atlas"]).flatten(1).sum(1) / own.flatten(1).sum(1)
@@ -224,7 +225,7 @@ class MaskedAnatomy(Condition):
             Measurement(quantity="anatomy_outside_atlas_fraction", values=outside.float()),
         ]
         if float(area) > self.largest_atlas or anatomy.holds_border(learned["atlas"]):
-            return Applied(variants=_nothing(self.levels, batch, NO_OUTSIDE), measurements=measurements)
+            return Applied(variants=nothing(self.levels, batch, NO_OUTSIDE), measurements=measurements)
         covered = {"": _Covered(batch=batch, own=own, learned=learned, feather_fraction=self.feather_fraction)}
         for region in self.regions:
             covered[region.name] = replace(covered[""], learned=self._beside(learned, region))
@@ -257,7 +258,7 @@ class _Sums:
     spaced: int = 0
 
     def add(self, batch: Batch) -> None:
-        images, masks = batch.images.cpu().double(), _own_masks(batch).cpu()
+        images, masks = batch.images.cpu().double(), own_masks(batch).cpu()
         self.images = self.images + images.sum(0, keepdim=True)
         self.counts = self.counts + masks.sum(0, keepdim=True)
         has_mask = masks.flatten(1).any(1)
@@ -340,31 +341,3 @@ class _Covered:
 def without_masks(batch: Batch) -> str:
     """Why there is no atlas: no masks were given, or all of them are empty."""
     return NO_MASKS if batch.anatomy is None else EMPTY_MASKS
-
-
-def _own_masks(batch: Batch) -> Tensor:
-    """Masks of the shape of the images; all False where a case has none.
-
-    Raises:
-        DataError: Masks of another size than the images.
-    """
-    if batch.anatomy is None:
-        return torch.zeros_like(batch.images, dtype=torch.bool)
-    if batch.anatomy.shape != batch.images.shape:
-        raise DataError(
-            f"anatomy masks of cases {batch.case_ids[0]!r} …: expected the shape of the display images "
-            f"{tuple(batch.images.shape)}, got {tuple(batch.anatomy.shape)}",
-            hint="A mask must have the size of its image before both are brought to the model's input.",
-        )
-    return batch.anatomy.bool()
-
-
-def _nothing(levels: tuple[Level, ...], batch: Batch, reason: str) -> Iterator[Variant]:
-    """Variants that say why there is nothing to score; NaN margins, so that no pass of the model is spent."""
-    for level in levels:
-        yield Variant(
-            level=level,
-            margins=torch.full_like(batch.labels, float("nan")),
-            applicable=torch.zeros(len(batch), dtype=torch.bool, device=batch.device),
-            reason=reason,
-        )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from robustbench_rad.errors import StatisticsError
 from robustbench_rad.statistics.auc import Ranking, difference_of_rankings, interval
 from robustbench_rad.statistics.clusters import effective_size
-from robustbench_rad.statistics.estimate import Estimate, covariance, student_quantile
+from robustbench_rad.statistics.estimate import Estimate, student
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -130,14 +130,12 @@ def label_benefit(swaps: Swaps, *, confidence: float = 0.95) -> Estimate:
         return difference_of_rankings(same_ranking, same_ranking, confidence=confidence)
     influence = two_way(first[1] - second[1], kept)
     value = first[0] - second[0]
-    half = student_quantile(confidence, min(counts) - 1) * float(np.sqrt(covariance(influence, influence)))
-    return Estimate(
-        value=value,
-        lower=value - half,
-        upper=value + half,
+    return student(
+        value,
+        influence,
+        degrees=min(counts) - 1,
         confidence=confidence,
         method="paired, Student, clustered by patient and donor",
-        influence=influence,
     )
 
 
@@ -158,14 +156,12 @@ def swap_drop(swaps: Swaps, clean: Floats, *, confidence: float = 0.95) -> Estim
     influence = two_way(first[1] - second[1], swaps)
     value = first[0] - second[0]
     degrees = min(len(np.unique(swaps.recipient[chosen])) for chosen in (positive, ~positive)) - 1
-    half = student_quantile(confidence, degrees) * float(np.sqrt(covariance(influence, influence)))
-    return Estimate(
-        value=value,
-        lower=value - half,
-        upper=value + half,
+    return student(
+        value,
+        influence,
+        degrees=degrees,
         confidence=confidence,
         method="paired, Student, clustered by patient and donor",
-        influence=influence,
     )
 
 

@@ -134,6 +134,26 @@ def difference(first: Estimate, second: Estimate, *, degrees: float | None = Non
     )
 
 
+def student(value: float, influence: Floats, *, degrees: float, confidence: float, method: str) -> Estimate:
+    """An estimate with Student's interval ``value ± t SE``, SE from the influence of the patients.
+
+    Args:
+        value: Point estimate.
+        influence: ``(C,)`` as :attr:`Estimate.influence`.
+        degrees: Degrees of freedom of the standard error.
+        confidence: Two-sided confidence level.
+        method: Name of the interval.
+
+    >>> e = student(1.0, np.array([0.1, -0.1, 0.0]), degrees=2, confidence=0.95, method="Student")
+    >>> round(e.lower, 3), round(e.upper, 3)
+    (0.255, 1.745)
+    """
+    half = student_quantile(confidence, degrees) * float(np.sqrt(covariance(influence, influence)))
+    return Estimate(
+        value=value, lower=value - half, upper=value + half, confidence=confidence, method=method, influence=influence
+    )
+
+
 def covariance(first: Floats, second: Floats) -> float:
     """Covariance of two estimates from their influences, ``C / (C - 1) * first @ second``."""
     count = len(first)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from robustbench_rad.errors import StatisticsError
 from robustbench_rad.statistics.clusters import check_patients, cluster_influence, count_patients, kish_size
-from robustbench_rad.statistics.estimate import Estimate, covariance, student_quantile
+from robustbench_rad.statistics.estimate import Estimate, student
 from robustbench_rad.statistics.permutation import DRAWS
 from robustbench_rad.statistics.proportions import clopper_pearson, paired_interval, paired_shares, tango
 
@@ -61,15 +61,7 @@ def standardised_effect(
     logarithm = cluster_influence(_log_spread(s[known]), patient[known], n_patients)
     influence = mean / spread - value * logarithm
     degrees = count_patients(patient[moved]) - 1
-    half = student_quantile(confidence, degrees) * float(np.sqrt(covariance(influence, influence)))
-    return Estimate(
-        value=value,
-        lower=value - half,
-        upper=value + half,
-        confidence=confidence,
-        method="Student, clustered",
-        influence=influence,
-    )
+    return student(value, influence, degrees=degrees, confidence=confidence, method="Student, clustered")
 
 
 def beyond_placebo(
