@@ -93,5 +93,14 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     'Known: critical, tolerance.'
     """
     choices = sorted(known)
-    near = difflib.get_close_matches(word, choices, n=1)
-    return f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(choices)}."
+    near = nearest(word, choices)
+    return f"Known: {', '.join(choices)}." if near is None else f"Did you mean {near!r}?"
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that is spelt most like ``word``; None where none is near.
+
+    >>> nearest("nuisanse", ["nuisance", "demographic"])
+    'nuisance'
+    """
+    return next(iter(difflib.get_close_matches(word, sorted(known), n=1)), None)

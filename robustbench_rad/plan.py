@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from robustbench_rad.defences.sections import AnyDefence, check_axes
-from robustbench_rad.errors import DataError, PlanError, suggestion
+from robustbench_rad.errors import DataError, PlanError, nearest, suggestion
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -171,7 +172,7 @@ class AnatomySection(Section):
             try:
                 import_string(self.provider)
             except DataError as error:
-                raise ValueError(f"{error.message}. {error.hint}") from error
+                raise ValueError(f"{error.message.removeprefix('data.anatomy.')}. {error.hint}") from error
         if sum(value is not None for value in (self.column, self.atlas, self.provider)) != 1:
             raise ValueError("declare exactly one of column, atlas and provider")
         return self
@@ -421,7 +422,7 @@ def explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
         key = ".".join(place)
         lines.setdefault(key, []).append(_expected(problem, root, place))
         if problem["type"] not in _SELF_EXPLAINING:
-            given[key] = f", got {problem['input']!r}"
+            given[key] = f", got {problem['input']!r}{_nearest(problem)}"
     return [
         f"{key}: {text}" if key else text
         for key, said in lines.items()
@@ -446,8 +447,27 @@ def _expected(problem: ErrorDetails, root: type[BaseModel], place: list[str]) ->
         return "missing; it must be given"
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
+    if problem["type"] == "model_type" and "column" in (fields := _fields_at(root, place)):
+        return f"expected a table, e.g. {place[-1]} = {_named(problem['input'], fields)}"
     said = problem["msg"][:1].lower() + problem["msg"][1:]
     return said.replace("input should be", "expected").replace("valid array", "list").replace("an object", "a table")
+
+
+def _nearest(problem: ErrorDetails) -> str:
+    """The nearest of several words that were expected; "" where none is near, as the message names them all."""
+    if problem["type"] != "literal_error" or not isinstance(problem["input"], str):
+        return ""
+    near = nearest(problem["input"], re.findall(r"'([^']*)'", problem["ctx"]["expected"]))
+    return "" if near is None else f". Did you mean {near!r}?"
+
+
+def _named(given: object, fields: Sequence[str]) -> str:
+    """A section in the form that it should have, of what was given in its place."""
+    from robustbench_rad.anatomy_providers import NAMED
+
+    name = given if isinstance(given, str) and given else "lung_mask"
+    key = "provider" if "provider" in fields and name in NAMED else "column"
+    return f"{{ {key} = {json.dumps(name, ensure_ascii=False)} }}"
 
 
 def _fields_at(model: type[BaseModel], place: list[str]) -> list[str]:

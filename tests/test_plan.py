@@ -109,11 +109,25 @@ def test_unknown_key_suggests_the_nearest(path, value, message):
         ("model.classes", ["effusion", "nodule"], "model: findings: 'pneumothorax' is not an output"),
         ("data.findings", {"efusion": "label"}, "data.findings: 'efusion' is not a finding. Did you mean 'effusion'?"),
         ("data.spacing_mm", [1], "data.spacing_mm: expected a valid string or a valid number, got [1]"),
-        ("data.metadata", {"site": "nuisanc"}, "data.metadata.site: expected 'nuisance', "),
+        (
+            "data.metadata",
+            {"site": "nuisanse"},
+            "data.metadata.site: expected 'nuisance', 'risk_factor' or 'demographic', got 'nuisanse'. "
+            "Did you mean 'nuisance'?",
+        ),
         ("data.modality", "CT", "data.modality 'CT' needs window_hu, e.g. [-1000, 400]; range is given"),
         ("data.cost", {"effusion": {"mis": 2}}, "data.cost.effusion.mis: expected 'miss' or 'false_alarm', got 'mis'"),
         ("data.source", "dicom", "data: source = 'dicom' needs root"),
         ("data.anatomy", {}, "data.anatomy: declare exactly one of column, atlas and provider"),
+        (
+            "data.anatomy",
+            "lung_mask",
+            "data.anatomy: expected a table, e.g. anatomy = { column = \"lung_mask\" }, got 'lung_mask'",
+        ),
+        ("data.anatomy", "hull", "data.anatomy: expected a table, e.g. anatomy = { provider = \"hull\" }, got 'hull'"),
+        ("data.anatomy", [1], 'data.anatomy: expected a table, e.g. anatomy = { column = "lung_mask" }, got [1]'),
+        ("data.lesion", "nodule", "data.lesion: expected a table, e.g. lesion = { column = \"nodule\" }, got 'nodule'"),
+        ("data.anatomy", {"provider": "hul"}, "data.anatomy: provider = 'hul': no such provider. Did you mean 'hull'?"),
         ("claims", {"nodule": {}}, "claims: 'nodule' is not a finding"),
         ("checks", {"attack.fgsm": 3}, "checks.attack.fgsm: expected a table or a valid boolean, got 3"),
         ("seed", 1.5, "seed: expected a valid integer, got 1.5"),
@@ -126,6 +140,11 @@ def test_wrong_value_names_key_expectation_and_value(path, value, message):
     assert f"plan.toml: {message}" in str(caught.value) or message in str(caught.value)
     assert "function-" not in str(caught.value)
     assert "constrained" not in str(caught.value)
+
+
+def test_a_word_that_is_near_none_of_those_expected_gets_no_nearest_name():
+    with pytest.raises(PlanError, match=r"or 'demographic', got 'zebra'$"):
+        make(changed("data.metadata", {"site": "zebra"}))
 
 
 def test_missing_key_and_several_problems_at_once():
