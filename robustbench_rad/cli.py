@@ -5,7 +5,6 @@ Heavy modules are imported inside the commands, so ``--help`` and ``list`` never
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -252,17 +251,17 @@ def list_(
     no_color: NoColorOption = False,
 ) -> None:
     """List conditions and checks."""
-    from robustbench_rad.cli_list import rows, table
-    from robustbench_rad.errors import PlanError
+    from robustbench_rad.cli_list import asked, parts, rows, table
+    from robustbench_rad.errors import PlanError, nearest
 
     output = Output(json=as_json, quiet=quiet, verbose=verbose, no_color=no_color)
     every = rows()
-    found = [row for row in every if what in row["id"]]
+    found = asked(every, what)
     if not found:
-        near = difflib.get_close_matches(what, [row["id"] for row in every], n=1)
+        near = nearest(what.lower(), parts(every))
         raise PlanError(
             f"expected a part of the id of a check, got {what!r}",
-            hint=f"Did you mean {near[0]!r}?" if near else "robustbench-rad list, without a word, shows them all.",
+            hint=f"Did you mean {near!r}?" if near else "robustbench-rad list, without a word, shows them all.",
         )
     if output.json:
         output.print_json({"checks": found})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from rich.table import Table
@@ -43,6 +44,26 @@ def rows() -> list[dict[str, Any]]:
             }
         )
     return found + [_bridged(bridge) for bridge in BRIDGES if bridge.version]
+
+
+def asked(found: list[dict[str, Any]], what: str) -> list[dict[str, Any]]:
+    """The rows whose id has ``what``, in capitals or not, where a word of it begins.
+
+    >>> asked([{"id": "attack.pgd-linf"}, {"id": "torchattacks:…"}], "attack")
+    [{'id': 'attack.pgd-linf'}]
+    """
+    begins = re.compile(rf"(?<![a-z0-9]){re.escape(what)}" if what[:1].isalnum() else re.escape(what), re.IGNORECASE)
+    return [row for row in found if begins.search(row["id"])]
+
+
+def parts(found: list[dict[str, Any]]) -> set[str]:
+    """What the rows can be asked for by: every id, what it begins with, and its last word.
+
+    >>> sorted(parts([{"id": "shift.ct.dose"}]))
+    ['dose', 'shift', 'shift.ct', 'shift.ct.dose']
+    """
+    words = [row["id"].split(".") for row in found]
+    return {".".join(id[:end]) for id in words for end in range(1, len(id) + 1)} | {id[-1] for id in words}
 
 
 def _bridged(bridge: Bridge) -> dict[str, Any]:

@@ -126,6 +126,7 @@ def test_list_names_conditions_and_checks(call):
     shown = call("list", "shift")
     assert "shift.ct.dose" in shown.stdout
     assert "attack." not in shown.stdout
+    assert "attack.pgd-l2" in call("list", "PGD").stdout
 
 
 def test_list_says_what_is_judged_and_what_is_only_shown(call):
@@ -177,6 +178,9 @@ BAD = {
         r"full_search: expected .*'1/255'.*'2/255'.*from the profile: state full_search",
     ),
     "unknown id": (None, ["list", "attack.pgdlinf"], r"'attack\.pgdlinf'\n.*attack\.pgd-linf"),
+    "plural of a family": (None, ["list", "shortcuts"], r"'shortcuts'\n  Did you mean 'shortcut'\?"),
+    "plural inside another word": (None, ["list", "attacks"], r"'attacks'\n  Did you mean 'attack'\?"),
+    "last word of an id": (None, ["list", "insert-markr"], r"Did you mean 'insert-marker'\?"),
     "unknown profile": (None, ["audit", "plan.toml", "--profile", "quik"], r"quick"),
     "missing factory": (("model.py:brightness", "model.py:brigthness"), ["audit", "plan.toml"], r"brigthness"),
     "nan output": (("model.py:brightness", "model.py:nan"), ["audit", "plan.toml"], r"NaN or infinity"),
