@@ -135,3 +135,22 @@ def continued(images: Tensor, known: Tensor) -> Tensor:
 def blended(images: Tensor, fill: Tensor, weights: Tensor) -> Tensor:
     """``fill`` where the weights are 1, the image where they are 0; exact at both ends."""
     return images * (1.0 - weights) + fill * weights
+
+
+def at_level_of(fill: Tensor, images: Tensor, known: Tensor) -> Tensor:
+    """``fill`` as bright as each image: moved by the median of ``image - fill`` over the known pixels.
+
+    A median, so that a letter, a frame or another posture in less than half of these pixels moves nothing.
+
+    Args:
+        fill: ``(N or 1, 1, ...)``.
+        images: ``(N, 1, ...)``.
+        known: ``(1, 1, ...)`` boolean; pixels that are not known never enter.
+
+    >>> image = torch.tensor([[[[0.5, 0.6, 1.0, 0.9]]]])
+    >>> at_level_of(image - 0.25, image, torch.tensor([[[[True, True, True, False]]]])).tolist() == image.tolist()
+    True
+    """
+    difference = torch.where(known, images - fill, torch.nan).flatten(1)
+    level = difference.nanmedian(1).values.nan_to_num(0.0)
+    return fill + level.reshape(-1, *[1] * (images.ndim - 1))

@@ -74,7 +74,7 @@ def region_levels(regions: Iterable[str]) -> tuple[Level, ...]:
 
 @register(
     id="shortcut.masked-anatomy",
-    version=2,  # 2: cases with burned-in text are neither donors nor part of the mean image
+    version=3,  # 2: cases with burned-in text are neither donors nor part of the mean image; 3: fills as bright as the image
     space="display",
     domain="shortcut",
     kind="categorical",
@@ -87,12 +87,16 @@ class MaskedAnatomy(Condition):
 
     Levels (``Level.value`` is the place in this list):
 
-    - ``atlas-mean``: the data set's mean image inside the atlas; the headline.
+    - ``atlas-mean``: the data set's mean image inside the atlas, as bright as the image is outside of it; the headline.
     - ``atlas-blur``: inside the atlas, the image's own surroundings continued inwards, from pixels outside alone.
-    - ``atlas-donor``: inside the atlas, the anatomy of another patient; the same typical donor for all cases, because a
-      donor for each case would add the donors' own evidence to the margins and drown what is looked for.
+    - ``atlas-donor``: inside the atlas, the anatomy of another patient, as bright as the image is outside; the same typical
+      donor for all cases, because a donor for each case would add the donors' own evidence to the margins and drown what is
+      looked for.
     - ``shape-only``: the case's own mask in two grey levels; what the outline alone is worth. Not a defect by itself.
     - ``own-mean``: the case's own mask filled with the mean image; for comparison only, it leaks the outline.
+
+    A fill is moved to the brightness of its image, the median difference from it outside of the atlas. Else a film that is
+    brighter as a whole would be shown by as much of it as is not covered, and a model that reads the brightness be found late.
 
     Attributes:
         atlas_fraction: A pixel belongs to the atlas when it is anatomy in this fraction of the cases.
@@ -307,8 +311,8 @@ class _Covered:
         return self._in_atlas(self.learned["mean"]), self._all(), ""
 
     def atlas_blur(self) -> tuple[Tensor, Tensor, str]:
-        images, known = self.batch.images, 1.0 - self.learned["weights"]
-        return self._in_atlas(anatomy.continued(images, known)), self._all(), ""
+        images, weights = self.batch.images, self.learned["weights"]
+        return anatomy.blended(images, anatomy.continued(images, 1.0 - weights), weights), self._all(), ""
 
     def atlas_donor(self) -> tuple[Tensor, Tensor, str]:
         """The most typical donor; the cases of that donor's patient get the next."""
@@ -325,11 +329,15 @@ class _Covered:
 
     def own_mean(self) -> tuple[Tensor, Tensor, str]:
         radius = round(self.feather_fraction * min(self.own.shape[2:]) / 2)
-        weights = anatomy.feathered(self.own, radius)
-        return anatomy.blended(self.batch.images, self.learned["mean"], weights), self._has_mask(), NO_OWN_MASK
+        return self._filled(self.learned["mean"], anatomy.feathered(self.own, radius)), self._has_mask(), NO_OWN_MASK
 
     def _in_atlas(self, fill: Tensor) -> Tensor:
-        return anatomy.blended(self.batch.images, fill, self.learned["weights"])
+        return self._filled(fill, self.learned["weights"])
+
+    def _filled(self, fill: Tensor, weights: Tensor) -> Tensor:
+        """The images with a fill of their own brightness, which no pixel of the atlas enters."""
+        level = anatomy.at_level_of(fill, self.batch.images, ~self.learned["atlas"])
+        return anatomy.blended(self.batch.images, level.clamp(0.0, 1.0), weights)
 
     def _all(self) -> Tensor:
         return torch.ones(len(self.batch), dtype=torch.bool, device=self.batch.device)

@@ -62,6 +62,14 @@ def cases(n: int = 24, patients: int | None = None) -> Batch:
     )
 
 
+def same_film(batch: Batch) -> Batch:
+    """The same cases in one and the same film: they differ in their anatomy and one corner, and are equally bright."""
+    inside = batch.anatomy.any(0, keepdim=True)
+    differs = inside.clone()
+    differs[..., :4, :4] = True
+    return replace(batch, images=torch.where(differs, batch.images, batch.images[:1]))
+
+
 def split(batch: Batch, size: int) -> list[Batch]:
     return [batch.select(rows) for rows in torch.arange(len(batch)).split(size)]
 
@@ -111,7 +119,7 @@ def test_apply_does_not_depend_on_batch_mates():
 
 
 def test_a_model_that_sees_only_anatomy_keeps_nothing_and_one_that_sees_a_corner_keeps_all():
-    batch = cases()
+    batch = same_film(cases())
     state = fitted(batch)
     anatomy, corner = classifier(Looks(slice(11, 20), slice(9, 23))), classifier(Looks(slice(0, 4), slice(0, 4)))
     for name, variant in variants(batch, state).items():
@@ -128,6 +136,30 @@ def test_a_model_that_sees_only_anatomy_keeps_nothing_and_one_that_sees_a_corner
     assert anatomy.margins(batch.images).std() > 0.1  # the audit would see a difference if there was one
 
 
+@pytest.mark.parametrize("fill", ["atlas-mean", "atlas-blur", "atlas-donor", "own-mean"])
+def test_a_film_brighter_as_a_whole_is_as_much_brighter_where_it_is_filled(fill):
+    batch = same_film(cases())
+    batch = replace(batch, images=0.1 + 0.6 * batch.images)
+    state = fitted(batch)
+    brighter = replace(batch, images=batch.images + 0.125)
+    plain, moved = variants(batch, state)[fill].images, variants(brighter, state)[fill].images
+    torch.testing.assert_close(moved - plain, torch.full_like(plain, 0.125))
+
+
+def test_brightness_is_measured_outside_of_the_atlas_and_a_frame_does_not_move_it():
+    batch = same_film(cases())
+    batch = replace(batch, images=0.1 + 0.6 * batch.images)
+    state = fitted(batch)
+    framed = batch.images.clone()
+    framed[..., :3, :], framed[..., -3:, :] = 0.0, 0.0
+    inside = state["atlas"].expand_as(framed)
+    for fill in ("atlas-mean", "atlas-donor"):
+        plain, shuttered = (
+            variants(replace(batch, images=images), state)[fill].images for images in (batch.images, framed)
+        )
+        torch.testing.assert_close(plain[inside], shuttered[inside])
+
+
 @pytest.mark.parametrize("fill", ["atlas-mean", "atlas-blur", "atlas-donor"])
 def test_nothing_inside_the_atlas_leaks(fill):
     batch = cases()
@@ -138,7 +170,7 @@ def test_nothing_inside_the_atlas_leaks(fill):
 
 
 def test_shape_only_depends_on_the_mask_alone_and_own_mean_covers_the_mask():
-    batch = cases()
+    batch = same_film(cases())
     state = fitted(batch)
     got = variants(batch, state)
     assert torch.equal(got["shape-only"].images, torch.where(batch.anatomy, *state["grey"]))
@@ -148,7 +180,8 @@ def test_shape_only_depends_on_the_mask_alone_and_own_mean_covers_the_mask():
 @pytest.mark.parametrize("patients", [2, 5, 24])
 def test_donor_is_never_of_the_same_patient(patients):
     batch = cases(n=24, patients=patients)
-    batch = replace(batch, images=torch.arange(24.0).reshape(24, 1, 1, 1).expand(24, 1, SIDE, SIDE) / 24)
+    number = torch.arange(24.0).reshape(24, 1, 1, 1).expand(24, 1, SIDE, SIDE) / 24
+    batch = replace(batch, images=torch.where(batch.anatomy.any(0, keepdim=True), number, 0.5))
     variant = variants(batch, fitted(batch))["atlas-donor"]
     donor_rows = (variant.images[:, 0, 16, 16] * 24).round().long()
     assert variant.applicable.all()
