@@ -21,6 +21,7 @@ from robustbench_rad.assembly import code_sha256, data_summary, model_summary, s
 from robustbench_rad.cases import CaseTable, read_cases, require_readable
 from robustbench_rad.classifier import Classifier, untouched
 from robustbench_rad.conditions import Batch, Condition, Space
+from robustbench_rad.data.training import training_table
 from robustbench_rad.defences.chain import DefendedClassifier
 from robustbench_rad.defences.comparison import UNDEFENDED, beside
 from robustbench_rad.defences.sections import passes as defence_passes
@@ -174,7 +175,7 @@ def prepare(plan: Plan, *, progress: Progress | None = None) -> Prepared:
     Raises:
         PlanError: An unknown check or option.
         ModelError: The model cannot be loaded.
-        DataError: The manifest is wrong, or files are unreadable (all of them are listed).
+        DataError: A manifest is wrong, or files are unreadable (all of them are listed).
     """
     progress = progress or Progress()
     timings: dict[str, float] = {}
@@ -184,6 +185,7 @@ def prepare(plan: Plan, *, progress: Progress | None = None) -> Prepared:
         conditions = make_conditions(plan, profile)
         classifier = load_classifier(plan, device=plan.device, allow_pickle=plan.run.allow_pickle)
         table = read_cases(plan, volumes=len(plan.model.input.size) == 3)
+        training_table(plan)  # read by clean.data-leaks only; a wrong one is told of under any profile
     if plan.data.max_cases:
         table = table.subset(plan.data.max_cases, seed=plan.seed)
     with _timed(timings, "verify files"):

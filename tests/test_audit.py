@@ -333,6 +333,15 @@ def test_a_check_left_out_by_the_plan_counts_as_missing(workshop):
     assert result.score.evidence_coverage < 1
 
 
+def test_a_training_manifest_is_looked_at_before_the_run_whether_or_not_a_check_reads_it(workshop, edit):
+    edit("[data]", '[data]\ntraining_manifest = "train.csv"')
+    with pytest.raises(DataError, match=r"data\.training_manifest: train\.csv: no such file"):
+        prepare(read_plan(workshop / "plan.toml"))
+    (workshop / "train.csv").write_text("subject\np1\n")
+    with pytest.raises(DataError, match=r"column 'patient' \(patient of data\.training_manifest\) is missing"):
+        prepare(read_plan(workshop / "plan.toml"))
+
+
 def test_unreadable_files_are_all_listed_before_the_run(workshop):
     for name in ("3.png", "5.png"):
         path = workshop / "images" / name

@@ -15,6 +15,8 @@ from robustbench_rad.data.labels import TextTable, read_table, some
 from robustbench_rad.errors import DataError
 from robustbench_rad.plan import Plan
 
+PATIENTS, IMAGES = "patient of data.training_manifest", "image of data.training_manifest"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOverlap:
@@ -40,6 +42,27 @@ def training_overlap(plan: Plan) -> TrainingOverlap | None:
     Raises:
         DataError: The manifest or a column is missing, a patient is not named, or a training image is not there.
     """
+    table = training_table(plan)
+    if table is None:
+        return None
+    cases, column = read_cases(plan), _column(plan)
+    salt = secrets.token_bytes(16)
+    trained = {_salted(salt, name) for name in table.filled(column, what=PATIENTS)}
+    shared = {record.case_id for record in cases.records if _salted(salt, record.patient_id) in trained}
+    images = None
+    if plan.data.training_image is not None:
+        files = {record.case_id: record.files for record in cases.records}
+        copies = _copies({file for own in files.values() for file in own}, _training_files(table, plan))
+        images = frozenset(case for case, own in files.items() if own and all(file in copies for file in own))
+    return TrainingOverlap(patients=frozenset(shared), images=images, sha256=file_sha256(table.path))
+
+
+def training_table(plan: Plan) -> TextTable | None:
+    """The training manifest, with the columns that the plan names; None when the plan has none.
+
+    Raises:
+        DataError: The manifest or a column is missing, or a patient or an image is not named.
+    """
     if plan.data.training_manifest is None:
         return None
     path = plan.path(plan.data.training_manifest)
@@ -48,17 +71,16 @@ def training_overlap(plan: Plan) -> TrainingOverlap | None:
             f"data.training_manifest: {path.name}: no such file",
             hint="One row per training case, with its patient; the path is taken relative to the plan, or to --root.",
         )
-    table, cases = read_table(path), read_cases(plan)
-    column = plan.data.training_patient or plan.data.patient or ""
-    salt = secrets.token_bytes(16)
-    trained = {_salted(salt, name) for name in table.filled(column, what="patient of data.training_manifest")}
-    shared = {record.case_id for record in cases.records if _salted(salt, record.patient_id) in trained}
-    images = None
+    table = read_table(path)
+    table.filled(_column(plan), what=PATIENTS)
     if plan.data.training_image is not None:
-        files = {record.case_id: record.files for record in cases.records}
-        copies = _copies({file for own in files.values() for file in own}, _training_files(table, plan))
-        images = frozenset(case for case, own in files.items() if own and all(file in copies for file in own))
-    return TrainingOverlap(patients=frozenset(shared), images=images, sha256=file_sha256(path))
+        table.filled(plan.data.training_image, what=IMAGES)
+    return table
+
+
+def _column(plan: Plan) -> str:
+    """Of the patients."""
+    return plan.data.training_patient or plan.data.patient or ""
 
 
 def _salted(salt: bytes, name: str) -> bytes:
@@ -71,7 +93,7 @@ def _training_files(table: TextTable, plan: Plan) -> list[Path]:
     Raises:
         DataError: Some are not there.
     """
-    names = table.filled(plan.data.training_image or "", what="image of data.training_manifest")
+    names = table.filled(plan.data.training_image or "", what=IMAGES)
     files = [table.path.parent / name for name in names]
     missing = [str(line) for line, file in zip(table.lines, files, strict=True) if not file.is_file()]
     if missing:
