@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ FLAT = 1.5 / 255  # a line of a frame varies by no more than rounding
 _FACTORS = (1.0, 1.5, 2.0)  # a letter that touches skin at the least contrast stands alone at a larger one
 _BETWEEN_LETTERS = 0.012  # of the shorter side
 _JOINED = np.ones((3, 3), dtype=np.bool_)
+
+Numbers = NDArray[np.signedinteger]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,22 +62,32 @@ def marker_masks(images: Tensor, anatomy: Tensor | None, search: Search) -> Tens
     """
     side = min(images.shape[-2:])
     bright = _top_hat(images, 2 * max(round(search.stroke * side / 2), 1) + 1)
-    steep = _jumps(images).float().cpu().numpy()
-    organs = _organs(anatomy, len(images))
+    steep = _jumps(images)[:, 0].float().cpu().numpy()
+    organs = _organs(anatomy, steep.shape)
     found = np.zeros(steep.shape, dtype=np.bool_)
     for contrast in (search.contrast * factor for factor in _FACTORS):
-        ink = ((bright >= contrast) & (images >= search.brightness)).cpu().numpy()
-        for row, organ in enumerate(organs):
-            found[row, 0] |= _components(ink[row, 0], steep[row, 0], organ, search)
-    return torch.from_numpy(found).to(images.device)
+        ink = ((bright >= contrast) & (images >= search.brightness))[:, 0].cpu().numpy()
+        planes = np.flatnonzero((ink & (steep >= search.steepness)).any((1, 2)))  # no letter without a steep pixel
+        if len(planes):
+            found[planes] |= _letters_and_words(ink[planes], steep[planes], organs[planes], search)
+    return torch.from_numpy(found[:, None]).to(images.device)
 
 
 def _top_hat(images: Tensor, size: int) -> Tensor:
     half = size // 2
-    padded = functional.pad(images, (half,) * 4, mode="replicate")
-    eroded = -functional.max_pool2d(-padded, size, 1)
-    opened = functional.max_pool2d(functional.pad(eroded, (half,) * 4, value=-1.0), size, 1)
-    return images - opened
+    eroded = _over_squares(functional.pad(images, (half,) * 4, mode="replicate"), size, torch.minimum)
+    return images - _over_squares(functional.pad(eroded, (half,) * 4, value=-1.0), size, torch.maximum)
+
+
+def _over_squares(planes: Tensor, size: int, extreme: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Largest or smallest value of every square that lies in the plane: windows are doubled until they are wide enough."""
+    for axis in (-2, -1):
+        width = 1
+        while width < size:
+            step, left = min(width, size - width), planes.shape[axis]
+            planes = extreme(planes.narrow(axis, 0, left - step), planes.narrow(axis, step, left - step))
+            width += step
+    return planes
 
 
 def _jumps(images: Tensor) -> Tensor:
@@ -85,55 +98,94 @@ def _jumps(images: Tensor) -> Tensor:
     return torch.maximum(vertical, torch.maximum(functional.pad(right, (1, 0)), functional.pad(right, (0, 1))))
 
 
-def _organs(anatomy: Tensor | None, count: int) -> list[NDArray[np.bool_] | None]:
-    """Masks of organs, None for a case without one or with an outline of the body."""
+def _organs(anatomy: Tensor | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Masks of organs ``(N, H, W)``, empty for a case without one or with an outline of the body."""
     if anatomy is None:
-        return [None] * count
+        return np.zeros(shape, dtype=np.bool_)
     masks: NDArray[np.bool_] = anatomy[:, 0].cpu().numpy().astype(np.bool_)
-    return [mask if 0.0 < mask.mean() <= 0.5 else None for mask in masks]
+    return np.asarray(masks & (masks.mean((1, 2)) <= 0.5)[:, None, None])
 
 
-def _components(
-    ink: NDArray[np.bool_], steep: NDArray[np.float32], organ: NDArray[np.bool_] | None, search: Search
+def _letters_and_words(
+    ink: NDArray[np.bool_], steep: NDArray[np.float32], organs: NDArray[np.bool_], search: Search
 ) -> NDArray[np.bool_]:
+    """Components of the ink ``(N, H, W)``, and groups of close ones, that pass for letters and words."""
+    shape = ink.shape[1:]
+    gap = max(round(_BETWEEN_LETTERS * min(shape)), 1)
+    padded = functional.pad(torch.from_numpy(ink), (gap,) * 4)
+    places = np.flatnonzero(ink)
+    rims, jumps, on_organ = (plane.ravel()[places] for plane in (_rims(ink), steep, organs))
+    chosen = np.zeros(len(places), dtype=np.bool_)
+    for joined in (ink, _over_squares(padded, 2 * gap + 1, torch.maximum).numpy()):
+        names = _components(joined).ravel()[places]
+        good = _have_the_size_and_place(names, places, shape, search) & (np.bincount(names, on_organ) == 0)
+        of_good = rims & good[names]
+        for_rims, quartiles = _upper_quartiles(names[of_good], jumps[of_good])
+        good[for_rims] = quartiles >= search.steepness
+        chosen |= good[names]
     found = np.zeros_like(ink)
-    gap = max(round(_BETWEEN_LETTERS * min(ink.shape)), 1)
-    for joined in (ink, ndimage.binary_dilation(ink, _JOINED, iterations=gap)):  # single letters, and words
-        names, count = ndimage.label(joined, _JOINED)
-        for name, (rows, columns) in enumerate(ndimage.find_objects(names, count), start=1):
-            part = (names[rows, columns] == name) & ink[rows, columns]
-            if not _has_the_size_and_place(part, rows.start, columns.start, ink.shape, search):
-                continue
-            on_organ = organ is not None and bool((organ[rows, columns] & part).any())
-            if not on_organ and _rim_steepness(part, steep[rows, columns]) >= search.steepness:
-                found[rows, columns] |= part
+    found.ravel()[places] = chosen
     return found
 
 
-def _has_the_size_and_place(
-    part: NDArray[np.bool_], top: int, left: int, shape: tuple[int, ...], search: Search
-) -> bool:
-    """Whether a component is as large as letters, near the border, and does not run along it like an edge of the image."""
+def _components(ink: NDArray[np.bool_]) -> Numbers:
+    """Numbers of the 8-connected components of planes ``(N, H, W)``, from 1 on; an empty line keeps the planes apart."""
+    count, height, width = ink.shape
+    below_each_other = np.pad(ink, ((0, 0), (0, 1), (0, 0))).reshape(-1, width)
+    names: Numbers = ndimage.label(below_each_other, _JOINED)[0]
+    return names.reshape(count, height + 1, width)[:, :-1]
+
+
+def _have_the_size_and_place(
+    names: Numbers, places: Numbers, shape: tuple[int, ...], search: Search
+) -> NDArray[np.bool_]:
+    """Whether components are as large as letters, near the border, and do not run along it like an edge of the image.
+
+    Args:
+        names: Component of each pixel of ink, from 1 to K, none left out.
+        places: Index of the pixel in ``(N, H, W)``, ascending.
+        shape: H and W.
+        search: What counts.
+
+    Returns:
+        ``(K + 1,)``; the first is of no component, and False.
+    """
+    order = np.argsort(names, kind="stable")
+    inked = np.bincount(names)[1:]
+    firsts = np.cumsum(inked) - inked
+    rows, columns = places[order] // shape[1] % shape[0], places[order] % shape[1]
+    top, left = rows[firsts], np.minimum.reduceat(columns, firsts)
+    height, width = rows[firsts + inked - 1] - top + 1, np.maximum.reduceat(columns, firsts) - left + 1
     side = min(shape)
-    rows, columns = np.flatnonzero(part.any(1)), np.flatnonzero(part.any(0))
-    if not len(rows):
-        return False
-    top, left = top + int(rows[0]), left + int(columns[0])
-    height, width = int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1
-    long, short = max(height, width) / side, min(height, width) / side
-    sized = search.least <= long <= search.longest and 0.4 * search.least <= short <= search.tallest
-    hollow = long > search.tallest and part.sum() < 0.15 * height * width  # a wire, the edge of a bone
-    centre = (top + height / 2) / shape[0], (left + width / 2) / shape[1]
-    near = min(*centre, 1 - centre[0], 1 - centre[1]) <= search.border
-    outermost = min(top, left, shape[0] - top - height, shape[1] - left - width) <= 0 and long > 5 * short
-    return sized and near and not hollow and not outermost
+    long, short = np.maximum(height, width) / side, np.minimum(height, width) / side
+    sized = (search.least <= long) & (long <= search.longest)
+    sized &= (0.4 * search.least <= short) & (short <= search.tallest)
+    hollow = (long > search.tallest) & (inked < 0.15 * height * width)  # a wire, the edge of a bone
+    down, across = (top + height / 2) / shape[0], (left + width / 2) / shape[1]
+    near = np.minimum.reduce([down, across, 1 - down, 1 - across]) <= search.border
+    from_edge = np.minimum.reduce([top, left, shape[0] - top - height, shape[1] - left - width])
+    outermost = (from_edge <= 0) & (long > 5 * short)
+    return np.concatenate([[False], sized & near & ~hollow & ~outermost])
 
 
-def _rim_steepness(part: NDArray[np.bool_], steep: NDArray[np.float32]) -> float:
-    """Jump of brightness that a quarter of the outermost pixels of a component reach."""
-    padded = np.pad(part, 1)
-    rim = part & ~ndimage.binary_erosion(padded)[1:-1, 1:-1]
-    return float(np.quantile(steep[rim], 0.75))
+def _rims(ink: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pixels of ink with a neighbour above, below, left or right that has none; beyond the plane there is none."""
+    rims = np.ones_like(ink)
+    inner = ink[:, :-2, 1:-1] & ink[:, 2:, 1:-1] & ink[:, 1:-1, :-2] & ink[:, 1:-1, 2:]
+    rims[:, 1:-1, 1:-1] = ~inner
+    return ink & rims
+
+
+def _upper_quartiles(names: Numbers, values: NDArray[np.floating]) -> tuple[Numbers, NDArray[np.floating]]:
+    """Names in ascending order and the 0.75 quantile of the values of each, as :func:`numpy.quantile` interpolates."""
+    order = np.lexsort((values, names))
+    values = values[order]
+    own, firsts, counts = np.unique(names[order], return_index=True, return_counts=True)
+    at = 0.75 * (counts - 1)
+    below = at.astype(np.int64)
+    share = (at - below).astype(values.dtype)
+    low, high = values[firsts + below], values[firsts + np.minimum(below + 1, counts - 1)]
+    return own, np.where(share < 0.5, low + (high - low) * share, high - (high - low) * (1 - share))
 
 
 def frame_widths(images: Tensor, most: float) -> Tensor:
