@@ -100,6 +100,7 @@ class Prepared:
             findings=len(self.classifier.findings),
             cases=len(self.table.records),
             factor=float(defence_passes(self.plan.model.defences) + (self.undefended is not None)),
+            masks=self.plan.data.anatomy is not None or self.plan.data.source == "factory",  # items may bring theirs
         )
 
     @property

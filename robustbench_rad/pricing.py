@@ -40,7 +40,9 @@ class Price:
         return (self.per_case * self.cases + self.once) * self.factor
 
 
-def prices(conditions: Sequence[Condition], *, findings: int, cases: int, factor: float = 1.0) -> tuple[Price, ...]:
+def prices(
+    conditions: Sequence[Condition], *, findings: int, cases: int, factor: float = 1.0, masks: bool = True
+) -> tuple[Price, ...]:
     """Price of the unaltered images and of every condition.
 
     Args:
@@ -48,13 +50,17 @@ def prices(conditions: Sequence[Condition], *, findings: int, cases: int, factor
         findings: K.
         cases: N.
         factor: Network passes in one forward-equivalent.
+        masks: Whether any case may have a mask of the anatomy; without one, what needs it asks nothing and costs nothing.
     """
+    if not masks:
+        asking = tuple(condition for condition in conditions if not condition.needs_masks)
+        conditions = tuple(condition.among(asking) for condition in conditions)
     clean = Price(id="clean", levels=1, per_case=1.0, cases=cases, factor=factor)
     made = (
         Price(
             id=condition.id,
             levels=len(condition.levels),
-            per_case=float(condition.passes(findings)),
+            per_case=float(condition.passes(findings)) if masks or not condition.needs_masks else 0.0,
             cases=min(cases, condition.sampled_cases(findings) or cases),
             factor=factor,
             once=float(condition.fit_passes(findings, cases)) if condition.needs_fit else 0.0,

@@ -54,6 +54,28 @@ def test_the_sentence_names_the_dearest():
     assert text.startswith("price: at most")
 
 
+def test_audits_that_need_masks_cost_nothing_without(workshop, edit):
+    with open(workshop / "plan.toml", "a") as file:
+        file.write('[checks]\n"shortcut.background-swap" = {}\n"shortcut.spike-and-recovery" = {}\n')
+    with_masks = {price.id: price for price in prepare(read_plan(workshop / "plan.toml")).prices}
+    edit('anatomy = { column = "mask" }\n', "")
+    without = {price.id: price for price in prepare(read_plan(workshop / "plan.toml")).prices}
+    masked = ("shortcut.masked-anatomy", "shortcut.background-swap")
+    assert [with_masks[id].per_case for id in (*masked, "shortcut.spike-and-recovery")] == [5.0, 3.0, 1.0 + 3.0 + 3.0]
+    assert [without[id].per_case for id in (*masked, "shortcut.spike-and-recovery")] == [0.0, 0.0, 1.0]
+    rest = with_masks.keys() - {*masked, "shortcut.spike-and-recovery"}
+    assert all(without[id] == with_masks[id] for id in rest)
+
+
+def test_what_costs_nothing_without_masks_then_pays_nothing(workshop, edit):
+    with open(workshop / "plan.toml", "a") as file:
+        file.write('[checks]\n"shortcut.background-swap" = {}\n"shortcut.spike-and-recovery" = {}\n')
+    edit('anatomy = { column = "mask" }\n', "")
+    paid = run_audit(read_plan(workshop / "plan.toml"), folder=workshop / "run").result.provenance.passes
+    assert paid["shortcut.masked-anatomy"] == paid["shortcut.background-swap"] == 0.0
+    assert paid["shortcut.spike-and-recovery"] == 1.0
+
+
 def test_price_stops_before_anything_is_run(workshop, monkeypatch):
     monkeypatch.chdir(workshop)
     made = CliRunner().invoke(app, ["audit", "plan.toml", "--price", "--json", "--run-folder", "run"])

@@ -36,12 +36,14 @@ class Condition:
     Attributes:
         levels: The ladder, mildest first.
         neutral: Value of the level that gives back the very image it was given; None where there is none.
+        needs_masks: Whether it asks the model nothing where no case has a mask of the anatomy.
     """
 
     id: ClassVar[str]
     version: ClassVar[int]
     space: ClassVar[Space]
     neutral: ClassVar[float | None] = None
+    needs_masks: ClassVar[bool] = False
     aliases: ClassVar[Mapping[str, str]] = {}
     elsewhere: ClassVar[Mapping[str, str]] = {}
     """Options that are looked for here and belong to another check: what to write instead, one sentence."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
@@ -84,6 +84,8 @@ class BackgroundSwap(Condition):
         feather_fraction: Width of the soft edge outside of the atlas, likewise.
         largest_atlas: An atlas that covers more than this fraction of the image, or its whole border, leaves nothing to swap.
     """
+
+    needs_masks: ClassVar[bool] = True
 
     levels: tuple[Level, ...] = field(default_factory=lambda: tuple(donor_level(number) for number in (1, 2, 3)))
     donors: int = 256

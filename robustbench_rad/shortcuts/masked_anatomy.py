@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -108,6 +109,8 @@ class MaskedAnatomy(Condition):
         largest_atlas: An atlas that covers more than this fraction of the image, or its whole border, leaves nothing to
             look at.
     """
+
+    needs_masks: ClassVar[bool] = True
 
     levels: tuple[Level, ...] = field(default_factory=lambda: tuple(fill_level(name) for name in FILLS))
     atlas_fraction: float = 0.05
