@@ -205,8 +205,8 @@ def _p_table(check: CheckSpec, found: Mapping[tuple[str, str], PValue]) -> Table
         columns=["finding", "column", "values", "p", "p, Holm", "note"],
         rows=rows,
         note=f"The largest dependence on any value, of a continuous column the trend, against {DRAWS:,} permutations of the "
-        "values among patients with the same labels, or among the images of a patient who has several values; the least p "
-        f"is {1 / (DRAWS + 1):.2g}. Holm: adjusted for all findings and nuisance columns, the other columns by themselves. "
+        "values among patients with the same labels and about as many images, or among the images of a patient who has several "
+        f"values; the least p is {1 / (DRAWS + 1):.2g}. Holm: adjusted for all findings and nuisance columns, the other columns by themselves. "
         "A small p says that there is a dependence, not that it matters: the interval says how large it is, and judges.",
     )
 

@@ -37,6 +37,7 @@ NO_VECTORS = {
     IMAGE: "the images were not measured: run the check itself, not only its judgement",
     FEATURES: "the model gives no access to its layers (TorchScript, torch.export): audit the module itself",
 }
+NO_EXCHANGE = "no patients with the same labels and about as many images have different values, so there is no p"
 NO_DEFECT = (
     "Decodable alone is no defect: probes of the image and of the features tell the scanner for nearly every clean model too. "
     "Only a score that goes with it among cases of the same label may be a shortcut, and only an intervention shows that it is."
@@ -154,7 +155,8 @@ def _probed(
         return Reading(overall=overall, reason=error.message)
     cases = int((~np.isnan(label[probe.rows])).sum())
     best = f"{column.values[found.best]} ({found.values[found.best].value:.2f})" if len(found.values) > 1 else ""
-    return Reading(overall=overall, within=found.auc, best=best, p=found.p, cases=cases)
+    reason = NO_EXCHANGE if np.isnan(found.p) else ""
+    return Reading(overall=overall, within=found.auc, best=best, p=found.p, cases=cases, reason=reason)
 
 
 def _from_score(context: JudgeContext, columns: Sequence[Attribute]) -> Readings:
@@ -323,6 +325,7 @@ def _numbers(context: JudgeContext, check: CheckSpec, columns: Sequence[Attribut
         rows=rows,
         note="AUROC of a ridge probe for each value against the rest, mean over the values, on patients it was not fitted on "
         "(five folds, pooled within fold and label; limits from twice the clustered variance, since fits share cases). Of the "
-        "score either direction counts, so its AUROC is 0.5 or more. p: values exchanged among patients whose images have the "
-        "same labels, fit and penalty repeated each time. Continuous columns in fifths; missing and rare values left out.",
+        "score either direction counts, so its AUROC is 0.5 or more. p: values exchanged among patients with the "
+        "same labels and about as many images, fit and penalty repeated each time. Continuous columns in fifths; missing and "
+        "rare values left out.",
     )

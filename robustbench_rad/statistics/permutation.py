@@ -13,7 +13,12 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 DRAWS = 2000
-NOTHING = "permutation: nothing to exchange, no cases of the same label differ in attribute and score"
+OFTEN = 64
+"""More than there are doublings of a number of images."""
+NOTHING = (
+    "permutation: nothing to exchange, no cases of the same label, of patients with about as many images, differ in attribute "
+    "and score"
+)
 
 
 def any_value_permutation_p(
@@ -28,8 +33,10 @@ def any_value_permutation_p(
 ) -> float:
     """P-value of no dependence on any value, the values being permuted where they could as well be exchanged.
 
-    The values of patients who have one are permuted among patients with the same labels, each with all their images;
-    those of a patient who has several are permuted among the patient's own images of the same label.
+    The values of patients who have one are permuted among patients with the same labels and about as many images of each
+    (1, 2, 3 to 4, 5 to 8, ...), each with all their images: where the patients of one scanner come more often, their sums vary
+    more and are no exchange for others. Those of a patient who has several are permuted among the patient's own images of the
+    same label.
     Statistic: the largest over the values of ``|sum of centred ranks| / its permutation SD``, so all values are tried
     and need no further correction. The observed order counts as one draw; the least p is ``1 / (draws + 1)``.
 
@@ -159,11 +166,13 @@ def _exchangeable(ranks: Floats, truth: Floats, codes: Floats, patients: Indices
     first = np.zeros(len(count), dtype=np.int64)
     first[owner] = code
     single = np.bincount(owner, weights=code != first[owner]) == 0
-    pattern = (np.bincount(owner, weights=truth == 0) > 0) + 2 * (np.bincount(owner, weights=truth == 1) > 0)
+    pattern = how_often(np.bincount(owner, weights=truth == 0)) + OFTEN * how_often(
+        np.bincount(owner, weights=truth == 1)
+    )
     image = ~single[owner]
     unit = np.r_[np.bincount(owner, weights=ranks)[single], ranks[image]]
     place = np.r_[first[single], code[image]]
-    group = np.r_[pattern[single], 4 + 2 * owner[image] + (truth[image] == 1)]
+    group = np.r_[pattern[single], OFTEN**2 + 2 * owner[image] + (truth[image] == 1)]
     order = np.lexsort((place, group))
     unit, place = unit[order], place[order]
     _, start, sizes = np.unique(group[order], return_index=True, return_counts=True)
@@ -173,6 +182,16 @@ def _exchangeable(ranks: Floats, truth: Floats, codes: Floats, patients: Indices
         blocks.append(unit[rows] - unit[rows].mean(axis=1, keepdims=True))
         places.append(place[rows])
     return blocks, places
+
+
+def how_often(counts: ArrayLike) -> Indices:
+    """Numbers of images in doublings: 0 of none, 1 of one, 2 of two, 3 of three or four, 4 of five to eight, below 64.
+
+    >>> how_often([0, 1, 2, 3, 4, 5, 8, 9]).tolist()
+    [0, 1, 2, 3, 3, 4, 4, 5]
+    """
+    number = np.asarray(counts, dtype=np.float64)
+    return np.where(number > 0, np.ceil(np.log2(np.maximum(number, 1))) + 1, 0).astype(np.int64)
 
 
 def _counts(place: Indices, levels: int) -> Floats:

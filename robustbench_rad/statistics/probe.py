@@ -17,6 +17,7 @@ from robustbench_rad.statistics.association import pooled
 from robustbench_rad.statistics.auc import rank
 from robustbench_rad.statistics.clusters import check_patients
 from robustbench_rad.statistics.estimate import Estimate
+from robustbench_rad.statistics.permutation import OFTEN, how_often
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -45,7 +46,7 @@ class Told:
             moved together, which is never too narrow.
         values: Number of each value that ten patients or more have → its AUC; of two only that of the second.
         best: Number of the value that is told best.
-        p: Of no association, by permutation; NaN where none was asked for.
+        p: Of no association, by permutation; NaN where none was asked for, or nothing could be exchanged.
         draws: Permutations that were made.
     """
 
@@ -163,8 +164,9 @@ def told(
 ) -> Told:
     """AUC of the probe for each value within each fold and label, pooled; and the p-value of no association within labels.
 
-    Target: indicator of the value minus its share in the label. Permutation: values are exchanged among patients whose images
-    have the same labels, and among the images of one label of a patient with several values. Statistic: mean over the values
+    Target: indicator of the value minus its share in the label. Permutation: values are exchanged among patients with about as
+    many images of each label (see :func:`~robustbench_rad.statistics.permutation.how_often`), and among the images of one label
+    of a patient with several values. Statistic: mean over the values
     of the correlation of prediction and target within fold and label. Draws stop once twenty were as large: the p-value is
     then ``20 / draws``, else ``(1 + larger) / (1 + draws)``.
 
@@ -311,8 +313,10 @@ def _permutation(
     seed: int,
     draws: int,
 ) -> tuple[float, int]:
-    """P-value and the number of permutations that were made."""
+    """P-value and the number of permutations that were made; NaN and 0 where there is nothing to exchange."""
     units, unit_code, group = _units(code, truth, patient)
+    if len(np.unique(np.column_stack([group, unit_code]), axis=0)) == len(np.unique(group)):
+        return float("nan"), 0
     by_group = np.argsort(group, kind="stable")
     means = _stratum_means(stratum)
     generator = np.random.default_rng(seed)
@@ -348,12 +352,12 @@ def _units(code: Floats, truth: Floats, patient: Indices) -> tuple[Indices, Floa
     np.maximum.at(high, owner, code)
     single = (low == high)[owner]
     pattern = sum(
-        2**bit * (np.bincount(owner, weights=chosen, minlength=size) > 0)
-        for bit, chosen in enumerate((truth == 0, truth == 1, np.isnan(truth)))
+        OFTEN**place * how_often(np.bincount(owner, weights=chosen, minlength=size))
+        for place, chosen in enumerate((truth == 0, truth == 1, np.isnan(truth)))
     )
     name = np.where(single, owner, size + np.arange(len(code)))
     _, first, unit = np.unique(name, return_index=True, return_inverse=True)
-    own = 8 + 3 * owner + np.where(np.isnan(truth), 2, truth == 1)
+    own = OFTEN**3 + 3 * owner + np.where(np.isnan(truth), 2, truth == 1)
     return unit, code[first], np.where(single, np.asarray(pattern)[owner], own)[first].astype(np.int64)
 
 

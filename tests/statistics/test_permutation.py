@@ -82,6 +82,22 @@ def test_patients_with_several_values_keep_the_level_and_are_compared_with_thems
     assert np.mean(told) > 0.9
 
 
+def often(seed, used=0.0):
+    """Forty patients of a ward come five times on average, 160 others once or twice; images of a patient are alike."""
+    rng = np.random.default_rng(seed)
+    ward, label = np.arange(200) < 40, rng.integers(0, 2, 200)
+    rows = np.repeat(np.arange(200), 1 + rng.poisson(np.where(ward, 4, 0.6)))
+    score = label[rows] + rng.normal(size=200)[rows] + 0.8 * rng.normal(size=len(rows)) + used * ward[rows]
+    return label[rows], score, ward[rows].astype(float), rows, 200
+
+
+def test_patients_who_come_more_often_are_no_dependence():
+    none = [any_value_permutation_p(*often(seed), seed=seed, draws=99) <= 0.1 for seed in range(300)]
+    assert 0.05 < np.mean(none) < 0.15  # 0.22 where they are exchanged for patients with one image
+    told = [any_value_permutation_p(*often(seed, 2.0), seed=seed, draws=99) <= 0.05 for seed in range(20)]
+    assert np.mean(told) > 0.9
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -90,9 +106,10 @@ def test_patients_with_several_values_keep_the_level_and_are_compared_with_thems
         ({"score": [1, np.nan, 2, 3]}, "1 cases have no score"),
         ({"score": [1, 1, 1, 1]}, "nothing to exchange"),
         ({"label": [1, 0, 0, 0], "code": [1, 0, 0, 0]}, "nothing to exchange"),
+        ({"label": [1] * 4, "patients": [0, 1, 1, 1], "code": [0, 1, 1, 1]}, "about as many images"),
         ({"label": [1], "score": [0.5], "code": [0], "patients": [0]}, "got 1"),
     ],
-    ids=["one value", "no value", "no score", "all tied", "value is the label", "n = 1"],
+    ids=["one value", "no value", "no score", "all tied", "value is the label", "images", "n = 1"],
 )
 def test_what_cannot_be_permuted_is_refused(change, message):
     given = {"label": [1, 1, 0, 0], "score": [4, 3, 2, 1], "code": [0, 1, 0, 1], "patients": [0, 1, 2, 3], **change}

@@ -117,6 +117,16 @@ def test_patients_seen_again_are_no_proof_of_a_value():
     assert found.p > 0.05
 
 
+def test_values_that_go_with_the_number_of_images_have_no_p():
+    """Patients of one ward have four images each, all others one: their sums vary more and are no exchange."""
+    vectors, code, label, owner = drawn(patients=120, images=4)
+    kept = (code == 1) | (np.arange(len(code)) % 4 == 0)
+    found = probed(vectors[kept], code[kept], label[kept], owner[kept])
+    assert np.isnan(found.p)
+    assert found.draws == 0
+    assert found.auc.lower < found.auc.value < found.auc.upper
+
+
 def test_of_several_values_the_one_that_is_told_best_is_named_and_rare_ones_are_left_out():
     vectors, code, label, owner = drawn(patients=300, values=4)
     vectors[:, 3] += 3.0 * (code == 2)
