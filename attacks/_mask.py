@@ -48,7 +48,7 @@ def allowed_pixels(policy: MaskPolicy, batch: Batch) -> tuple[Tensor | None, str
         case MaskPolicy.NO_AIR:
             return batch.images > _air(batch, VOID_HU), "no pixel is brighter than air"
         case MaskPolicy.ANATOMY:
-            return _declared(batch, batch.anatomy), "no anatomy mask is declared, or it is empty"
+            return _declared(batch, batch.anatomy), "no anatomy mask is declared, or it is empty or of another size"
         case MaskPolicy.LESION_ONLY:
             return _declared(batch, batch.lesion), "no lesion is declared, or its mask is empty"
         case MaskPolicy.LESION_PROTECTED:

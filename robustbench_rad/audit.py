@@ -32,6 +32,7 @@ from robustbench_rad.judging import JudgingRecord, policy_of
 from robustbench_rad.loader import in_chunks, load_in_order
 from robustbench_rad.loading import load_classifier, source_sha256
 from robustbench_rad.measured import Measured, make_conditions
+from robustbench_rad.misfits import misfit_message
 from robustbench_rad.pairing import CaseSet
 from robustbench_rad.plan import Plan, digest, make_plan
 from robustbench_rad.preflight import choose_sample, preflight
@@ -196,6 +197,8 @@ def prepare(plan: Plan, *, progress: Progress | None = None) -> Prepared:
         )
     if not table.records:
         raise DataError("no case is left to audit", hint="See the exclusions above.")
+    if misfit := misfit_message(table):
+        progress.message(misfit)
     return Prepared(
         plan=plan,
         file=file,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from robustbench_rad.data.images import PhysicalImage
     from robustbench_rad.masks import Box
+    from robustbench_rad.misfits import Misfit
     from robustbench_rad.plan import Plan
 
 Progress = Callable[[int, int], None]
@@ -90,6 +91,7 @@ class Case:
         burned_in: True when the file says that it carries burned-in annotation.
         attributes: Whitelisted DICOM attributes of the file as text; empty for other formats.
         zero_signal: Value of ``image`` that stands for no signal at all; not 0 for MR scaled by percentiles.
+        misfit: Why its mask of the anatomy is left out: it is of another size than the image. None: it has none, or it fits.
     """
 
     record: CaseRecord
@@ -103,6 +105,7 @@ class Case:
     burned_in: bool = False
     attributes: Mapping[str, str] = field(default_factory=dict)
     zero_signal: float = 0.0
+    misfit: Misfit | None = None
 
 
 class Reader(Protocol):
@@ -145,6 +148,7 @@ class CaseTable:
     excluded: Mapping[str, int] = field(default_factory=dict)
     provider: NamedProvider | None = None
     _fingerprints: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    _misfits: dict[str, Misfit | None] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -202,21 +206,26 @@ class CaseTable:
 
         Raises:
             ImageError: The image is unreadable, of another unit, or outside its declared range.
-            DataError: A mask or a box does not fit the image.
+            DataError: A mask of lesions, a map or a box does not fit the image, or a mask is unreadable. A mask of the
+                anatomy of another size is left out, and said in ``misfit``.
             MissingExtraError: The format needs an optional package.
         """
         import torch
 
+        from robustbench_rad.misfits import Misfit
+
         record = self.records[index]
         image = self.reader.read(record)
         pixels = torch.from_numpy(np.ascontiguousarray(image.pixels))[None]
+        anatomy = self._anatomy(record, pixels, image)
         return Case(
             record=record,
             image=pixels,
             unit=image.unit,
             stored_bits=image.stored_bits,
             spacing_mm=record.spacing_mm or image.spacing_mm,
-            anatomy=self._anatomy(record, pixels, image),
+            anatomy=None if isinstance(anatomy, Misfit) else anatomy,
+            misfit=anatomy if isinstance(anatomy, Misfit) else None,
             lesion=_lesion(record, pixels, image),
             tissue=_tissue(record, pixels, image),
             burned_in=image.burned_in,
@@ -224,22 +233,23 @@ class CaseTable:
             zero_signal=image.zero_signal,
         )
 
-    def _anatomy(self, record: CaseRecord, pixels: Tensor, image: PhysicalImage) -> Tensor | None:
-        import torch
+    def _anatomy(self, record: CaseRecord, pixels: Tensor, image: PhysicalImage) -> Tensor | Misfit | None:
+        from robustbench_rad.masks import mask_of, read_mask
 
-        from robustbench_rad.masks import load_mask
-
+        shape = tuple(pixels.shape[1:])
         if record.anatomy is not None:
-            return load_mask(record.anatomy, tuple(pixels.shape[1:]))
+            return read_mask(record.anatomy, shape)
         if image.anatomy is not None:
-            return torch.from_numpy(np.ascontiguousarray(image.anatomy))[None]
+            return mask_of(image.anatomy, shape)
         if self.provider is None:
             return None
         spacing = record.spacing_mm or image.spacing_mm
         return self.provider.mask(pixels, unit=image.unit, spacing_mm=spacing, reference=record.reference)
 
     def verify(self, *, workers: int = 0, progress: Progress | None = None) -> list[Unreadable]:
-        """Decode every case once and note its fingerprint, so that a long run does not meet a damaged file half-way.
+        """Decode every case once, so that a long run does not meet a damaged file half-way.
+
+        Fingerprints, and masks of another size than their image, are noted.
 
         Args:
             workers: Processes that decode; 0: this one.
@@ -260,11 +270,24 @@ class CaseTable:
                 self.load(seen.index)
             if seen.reason is None:
                 self._fingerprints[record.case_id] = seen.fingerprint
+                self._misfits[record.case_id] = seen.misfit
             else:
                 unreadable.append(Unreadable(record=record, reason=seen.reason))
             if progress is not None:
                 progress(done, len(self))
         return unreadable
+
+    @property
+    def misfits(self) -> dict[str, Misfit]:
+        """Case id → what is wrong with the size of its mask of the anatomy, sorted, for the cases whose mask is left out.
+
+        Cases not yet seen by :meth:`verify` are read.
+        """
+        for index, record in enumerate(self.records):
+            if record.case_id not in self._misfits:
+                self._misfits[record.case_id] = self.load(index).misfit
+        known = ((case_id, self._misfits[case_id]) for case_id in sorted(self.case_ids))
+        return {case_id: misfit for case_id, misfit in known if misfit is not None}
 
     def fingerprint(self, record: CaseRecord) -> str:
         """SHA-256 over the stored image, mask and lesions of a case."""

@@ -102,6 +102,7 @@ class Evaluator:
             modality=self.modality,
             spacing_mm=torch.tensor(spacing, dtype=torch.float32, device=device),
             anatomy=None if anatomy is None else anatomy.to(device),
+            anatomy_misfit=tuple(case.misfit is not None for case in cases),
             lesion=None if lesion is None else lesion.to(device),
             lesion_known=tuple(case.lesion is not None for case in cases),
             limits=limits,

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from robustbench_rad.conditions import Unit
 from robustbench_rad.errors import DataError
+from robustbench_rad.misfits import Misfit, size_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,7 +64,7 @@ def box_mask(boxes: Iterable[Box], shape: tuple[int, ...]) -> Tensor:
     mask = torch.zeros((1, *shape), dtype=torch.bool)
     for box in boxes:
         if len(shape) != 2:
-            raise DataError(f"data.lesion.boxes: boxes are drawn on planes, got an image of {_size(shape)}")
+            raise DataError(f"data.lesion.boxes: boxes are drawn on planes, got an image of {size_text(shape)}")
         height, width = shape
         over = max(-box.x, -box.y, box.x + box.width - width, box.y + box.height - height)
         if over > BOX_SLACK_PX:
@@ -91,11 +92,38 @@ def load_mask(path: Path, shape: tuple[int, ...] | None = None) -> Tensor:
     Raises:
         DataError: Unreadable, or of another size; names both sizes.
     """
+    mask = read_mask(path, shape)
+    if isinstance(mask, Misfit):
+        raise DataError(
+            f"{path}: {mask}",
+            hint="A mask may differ in size from its image only when the aspect ratio is the same within 1 %.",
+        )
+    return mask
+
+
+def read_mask(path: Path, shape: tuple[int, ...] | None = None) -> Tensor | Misfit:
+    """As :func:`load_mask`, but a mask of another size is said, not raised.
+
+    Raises:
+        DataError: Unreadable.
+    """
+    mask = _decode(path)
+    fitted = mask if shape is None or mask.shape == shape else _refit(mask, shape)
+    return Misfit(expected=shape or (), got=mask.shape) if fitted is None else _boolean(fitted)
+
+
+def mask_of(given: npt.NDArray[Any], shape: tuple[int, ...]) -> Tensor | Misfit:
+    """A mask in memory as ``(1, *shape)`` boolean, or of which other size it is.
+
+    >>> mask_of(np.ones((2, 3)), (2, 2))
+    Misfit(expected=(2, 2), got=(2, 3))
+    """
+    return _boolean(given != 0) if given.shape == shape else Misfit(expected=shape, got=given.shape)
+
+
+def _boolean(mask: Bools) -> Tensor:
     import torch
 
-    mask = _decode(path)
-    if shape is not None and mask.shape != shape:
-        mask = _refit(mask, shape, path)
     return torch.from_numpy(np.ascontiguousarray(mask))[None]
 
 
@@ -249,12 +277,10 @@ def _numpy_array(path: Path) -> npt.NDArray[Any]:
             return array
 
 
-def _refit(mask: Bools, shape: tuple[int, ...], path: Path) -> Bools:
+def _refit(mask: Bools, shape: tuple[int, ...]) -> Bools | None:
+    """The mask at the size of its image by nearest neighbour; None where the aspect ratio is another."""
     if mask.ndim != 2 or len(shape) != 2 or not _same_aspect(mask.shape, shape):
-        raise DataError(
-            f"{path}: expected a mask of the size of its image, {_size(shape)}, got {_size(mask.shape)}",
-            hint="A mask may differ in size from its image only when the aspect ratio is the same within 1 %.",
-        )
+        return None
     rows, columns = (
         np.minimum((np.arange(target) + 0.5) * given / target, given - 1).astype(np.int64)
         for given, target in zip(mask.shape, shape, strict=True)
@@ -266,7 +292,3 @@ def _same_aspect(given: tuple[int, ...], target: tuple[int, ...]) -> bool:
     if min(*given, *target) == 0:
         return False
     return abs(given[0] * target[1] / (given[1] * target[0]) - 1.0) <= ASPECT_TOLERANCE
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return " × ".join(str(side) for side in shape)

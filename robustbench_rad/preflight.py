@@ -43,7 +43,8 @@ def preflight(classifier: Classifier, batches: Sequence[Batch], *, table: CaseTa
     items += item.label_items(table.findings, table.labels.astype(np.float64))
     items.append(item.duplicates_item([table.fingerprint(record) for record in table.records], table.patients))
     lesion = item.lesion_item(smallest_lesion_px(table, plan, classifier.input))
-    return items if lesion is None else [*items, lesion]
+    misfit = item.misfit_item(table.misfits, len(table))
+    return [*items, *(found for found in (lesion, misfit) if found is not None)]
 
 
 def model_items(classifier: Classifier, batches: Sequence[Batch]) -> Iterator[PreflightItem]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ from robustbench_rad.classifier import Classifier, Head, InputSpec, Outputs, Res
 from robustbench_rad.conditions import Condition
 from robustbench_rad.defences.sections import AnyDefence
 from robustbench_rad.defences.sections import passes as defence_passes
+from robustbench_rad.misfits import Misfit, misfit_summary
 from robustbench_rad.probing import Probe
 from robustbench_rad.profile import NEEDS, Profile
 from robustbench_rad.result import PreflightItem
@@ -319,6 +320,16 @@ def lesion_item(lesion_px: float | None) -> PreflightItem | None:
         f"The smallest lesion is {lesion_px:.1f} pixels wide at the model's input, below {SMALL_LESION_PX:g}: the "
         "model can hardly see it. Train at a larger input size, or state a larger minimum size.",
     )
+
+
+def misfit_item(misfits: Mapping[str, Misfit], cases: int) -> PreflightItem | None:
+    """Masks of the anatomy that are left out, being of another size than their image; None when every one fits.
+
+    Args:
+        misfits: Case id → what is wrong with the size of its mask; the item names no case.
+        cases: Cases of the whole set.
+    """
+    return _item("anatomy masks", "warning", misfit_summary(misfits, cases)) if misfits else None
 
 
 def pixels_at_input(native_px: float, shape: Sequence[int], input: InputSpec) -> float:

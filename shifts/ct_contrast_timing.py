@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from robustbench_rad.conditions import Applied, Condition, Level, Measurement, Unit, Variant, fraction
+from robustbench_rad.misfits import MISFIT, misfit_rows
 from robustbench_rad.registry import register
 from robustbench_rad.shifts._inputs import CLIPPED, clipped_hu, per_case, require_hounsfield, require_physical
 from robustbench_rad.shifts._levels import require_one_of, require_positive
@@ -108,9 +109,11 @@ class CtContrastTiming(Condition):
         clipped = clipped_hu(batch)
         enhanced = source >= self.least_enhancement_hu
         applicable = enhanced & ~clipped
+        misfit = misfit_rows(batch) & (self.mask == "anatomy")
         reasons = [
             (CLIPPED, clipped),
-            (f"no {self.mask} mask of the enhanced structures", size == 0),
+            (f"no {self.mask} mask of the enhanced structures", (size == 0) & ~misfit),
+            (MISFIT, misfit),
             ("no enhancement inside the mask", (size > 0) & ~enhanced),
         ]
         reason = ", ".join(text for text, cases in reasons if bool(cases.any()))

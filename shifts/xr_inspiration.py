@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from robustbench_rad.conditions import Level
+from robustbench_rad.misfits import MISFIT, misfit_rows
 from robustbench_rad.registry import register
 from robustbench_rad.shifts._attenuation import attenuation_cm2_per_g
 from robustbench_rad.shifts._ladder import AlterLevel, Change, ladder
@@ -75,6 +76,7 @@ class XrInspiration(ExposureShift):
         edges = [extent(mask) for mask in masks[:, 0]]
         top, bottom = (column(values, batch.images) for values in zip(*edges, strict=True))
         found = masks.flatten(1).any(1)
+        misfit = misfit_rows(batch)
         missing = "no lungs in the mask" if batch.anatomy is not None else "no mask of the lungs; give [data] anatomy"
         _, columns = pixel_axes(batch.images)
         tissue = self.lung_water_mm / 10.0 * attenuation_cm2_per_g("water", _BEAM_KV)
@@ -88,7 +90,11 @@ class XrInspiration(ExposureShift):
             after = sampled(masks.to(batch.images.dtype), rows, columns, nearest=True) > 0.5
             added = (self._line(images) - self._line(moved)).sum((1, 2, 3)) / tissue
             mass = (lungs.sum((1, 2, 3)) + added) / masks.sum((1, 2, 3))
-            reasons = ((missing, ~found), ("too little of the image lies below the lungs", found & ~enough))
+            reasons = (
+                (missing, ~found & ~misfit),
+                (MISFIT, misfit),
+                ("too little of the image lies below the lungs", found & ~enough),
+            )
             return Change(
                 images=images,
                 measured={"lung_height_factor": _heights(after) / _heights(masks), "mass_ratio": mass},

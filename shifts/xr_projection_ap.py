@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from robustbench_rad.conditions import Condition, Level
+from robustbench_rad.misfits import MISFIT, misfit_rows
 from robustbench_rad.registry import register
 from robustbench_rad.shifts._ladder import AlterLevel, Change, ladder
 from robustbench_rad.shifts._levels import require_one_of
@@ -96,16 +97,12 @@ class XrProjectionAp(RadiographShift):
         before = self._thoraces(batch.anatomy, len(batch))
         found = torch.tensor([thorax.known for thorax in before], device=batch.device)
         already = torch.tensor(antero_posterior(batch), device=batch.device)
-        reasons = [
-            (
-                "no heart between the lungs in the mask" if self.mask == "lungs" else "no heart in the mask",
-                ~found,
-            ),
-            ("an AP radiograph already", already),
-        ]
-        reason = ", ".join(text for text, cases in reasons if bool(cases.any()))
+        misfit = misfit_rows(batch)
+        missing = "no heart between the lungs in the mask" if self.mask == "lungs" else "no heart in the mask"
         if batch.anatomy is None:
-            reason = f"no mask of the {self.mask}; give [data] anatomy"
+            missing = f"no mask of the {self.mask}; give [data] anatomy"
+        reasons = [(missing, ~found & ~misfit), (MISFIT, misfit), ("an AP radiograph already", already)]
+        reason = ", ".join(text for text, cases in reasons if bool(cases.any()))
 
         def render(level: Level) -> Change:
             rows, columns = magnified_heart(before, batch.images, level.value)

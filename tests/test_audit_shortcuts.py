@@ -95,6 +95,85 @@ def test_without_usable_masks_the_audits_of_masks_alone_are_not_assessable(given
     assert {f"shortcut.{name}" for name in (*JUDGED, *BESIDE)} <= criteria.keys()
 
 
+def masks_of(folder, kinds):
+    """Give each case a mask of a kind: ``mask`` (right), ``wide`` (of another size) or ``empty``; "" for none."""
+    plane = np.asarray(Image.open(folder / "images" / "mask.png"))
+    Image.fromarray(np.pad(plane, ((0, 0), (0, 7)))).save(folder / "images" / "wide.png")
+    Image.fromarray(np.zeros_like(plane)).save(folder / "images" / "empty.png")
+    rewritten(folder, "mask", [kind and f"images/{kind}.png" for kind in kinds])
+
+
+def preflight(folder="run"):
+    """Name → item of the preflight."""
+    with open(f"{folder}/result.json", encoding="utf-8") as file:
+        return {item["name"]: item for item in json.load(file)["preflight"]}
+
+
+RESAMPLE = ": resample each mask to the size of its image with nearest neighbour"
+WRONG = "the anatomy masks have another size than their images"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "count", "said"),
+    [
+        (["wide"] * 108, 108, WRONG + RESAMPLE),
+        (
+            ["wide"] * 36 + ["empty"] * 72,
+            36,
+            f"{WRONG} in 36 of 108 cases, and the others have empty ones or none{RESAMPLE}",
+        ),
+    ],
+    ids=["all", "or empty"],
+)
+def test_with_masks_of_the_wrong_size_the_audits_of_masks_say_so_and_the_rest_goes_on(given, kinds, count, said):
+    masks_of(given, kinds)
+    criteria, _ = audited()
+    not_assessable(criteria, MASKED, said)
+    assert any("not assessable" not in criterion["reason"] for criterion in criteria["shortcut.border-ablation"])
+    assert {f"shortcut.{name}" for name in (*JUDGED, *BESIDE)} <= criteria.keys()
+    item = preflight()["anatomy masks"]
+    assert item["status"] == "warning"
+    assert item["detail"].startswith(f"{count} of 108 cases come with an anatomy mask of another size than their image")
+    assert f"20 × 27 for an image of 20 × 20 ({count})" in item["detail"]
+
+
+def test_one_mask_of_the_wrong_size_among_many_is_as_one_that_is_missing_and_is_named(given):
+    masks_of(given, ["mask"] * 60 + [""] + ["mask"] * 47)
+    without, _ = audited("without")
+    assert "anatomy masks" not in preflight("without")
+    masks_of(given, ["mask"] * 60 + ["wide"] + ["mask"] * 47)
+    priced = CliRunner().invoke(app, ["audit", "plan.toml", "--price"])
+    assert priced.exit_code == 0
+    for words in ("1 of 108 cases comes with an anatomy mask", "images/60.png", "images/wide.png", "got 20 × 27"):
+        assert words in " ".join(priced.output.split())
+    criteria, notices = audited()
+    for check in (f"shortcut.{name}" for name in MASKED):
+        assert [item["harm"] for item in criteria[check]] == [item["harm"] for item in without[check]]
+        assert all("not assessable" not in item["reason"] for item in criteria[check])
+    assert any("1 of 108 cases have no anatomy mask, or an empty one, or one of another size" in n for n in notices)
+    text = (given / "run" / "result.json").read_text(encoding="utf-8")
+    assert "wide.png" not in text
+    assert preflight()["anatomy masks"]["detail"].startswith(
+        "1 of 108 cases comes with an anatomy mask of another size"
+    )
+
+
+def test_what_is_said_of_masks_of_the_wrong_size_does_not_depend_on_chunks_batches_workers_or_resumption(given, edit):
+    masks_of(given, ["wide", "empty", "wide", ""] * 27)
+    criteria, _ = audited()
+    first = preflight()
+    (given / "run" / "result.json").unlink()
+    for chunk in sorted((given / "run" / "chunks").iterdir())[3:9]:
+        chunk.unlink()
+    resumed, _ = audited()
+    assert (resumed, preflight()) == (criteria, first)
+    edit("chunk_size = 8\nbatch_size = 4", "chunk_size = 27\nbatch_size = 9\nworkers = 1")
+    again, _ = audited("again")
+    assert preflight("again")["anatomy masks"] == first["anatomy masks"]
+    for check in (f"shortcut.{name}" for name in MASKED):
+        assert [item["reason"] for item in again[check]] == [item["reason"] for item in criteria[check]]
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [

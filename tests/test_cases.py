@@ -45,14 +45,37 @@ def test_hull_is_the_anatomy_when_the_plan_says_so(tmp_path, write_image, plan_f
     assert int(table.load(0).anatomy.sum()) == 64
 
 
-def test_mask_of_another_size_is_unreadable(small_set, write_image):
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("policy", ["fail", "skip"])
+def test_a_case_whose_anatomy_mask_is_of_another_size_goes_on_without_a_mask(small_set, write_image, policy, workers):
+    whole = read_cases(small_set).digest
     write_image(np.ones((8, 9), np.uint8), "mask.png")
-    unreadable = read_cases(small_set).verify()
-    assert len(unreadable) == 6
-    assert "mask.png: expected a mask of the size of its image, 8 × 8, got 8 × 9" in unreadable[0].reason
-    with pytest.raises(DataError) as raised:
+    table = require_readable(read_cases(small_set), policy, workers=workers)
+    assert len(table) == 6
+    assert table.excluded == {}
+    case = table.load(1)
+    assert case.anatomy is None
+    assert str(case.misfit) == "expected a mask of the size of its image, 8 × 8, got 8 × 9"
+    assert table.misfits == dict.fromkeys(sorted(table.case_ids), case.misfit)
+    assert table.digest != whole
+
+
+def test_misfits_are_those_of_the_cases_that_are_left_and_the_same_without_verify(small_set, write_image, tmp_path):
+    write_image(np.ones((8, 9), np.uint8), "wide.png")
+    _edit(tmp_path, "PA,mask.png", "PA,wide.png")
+    table = read_cases(small_set)
+    seen = require_readable(table, "fail")
+    assert list(seen.misfits) == ["case1.png", "case3.png", "case5.png"]
+    assert read_cases(small_set).misfits == seen.misfits
+    assert list(seen.without(["case3.png"], "odd").misfits) == ["case1.png", "case5.png"]
+    assert seen.load(0).misfit is None
+    assert int(seen.load(0).anatomy.sum()) == 16
+
+
+def test_a_damaged_mask_is_still_an_unreadable_file(small_set, tmp_path):
+    truncate(tmp_path / "mask.png")
+    with pytest.raises(DataError, match=r"6 of 6 cases cannot be read(.|\n)*mask\.png: cannot be decoded"):
         require_readable(read_cases(small_set), "fail")
-    assert "audits that need masks are not assessable" in raised.value.hint
 
 
 @pytest.mark.parametrize("workers", [0, 2])

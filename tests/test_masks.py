@@ -5,7 +5,17 @@ import torch
 from robustbench_rad.classifier import InputSpec, Resize
 from robustbench_rad.conditions import Unit
 from robustbench_rad.errors import DataError, ImageError
-from robustbench_rad.masks import hull_mask, load_atlas, load_mask, mask_problem, otsu_threshold, resize_mask
+from robustbench_rad.masks import (
+    hull_mask,
+    load_atlas,
+    load_mask,
+    mask_of,
+    mask_problem,
+    otsu_threshold,
+    read_mask,
+    resize_mask,
+)
+from robustbench_rad.misfits import Misfit
 
 SQUARE = np.zeros((8, 12), np.uint8)
 SQUARE[2:6, 3:9] = 7
@@ -49,8 +59,26 @@ def test_same_aspect_is_refitted_by_nearest(write_image):
 @pytest.mark.parametrize("shape", [(12, 8), (8, 13), (2, 8, 12)])
 def test_wrong_size_names_both(write_image, shape):
     expected = " × ".join(map(str, shape))
+    path = write_image(SQUARE, "m.png")
+    assert read_mask(path, shape) == Misfit(expected=shape, got=(8, 12))
     with pytest.raises(DataError, match=f"{expected}, got 8 × 12"):
-        load_mask(write_image(SQUARE, "m.png"), shape)
+        load_mask(path, shape)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 12), (8, 12, 3), (96,), (), (0, 12)])
+def test_an_array_that_is_no_plane_is_said_to_be_of_another_size(tmp_path, shape):
+    np.save(tmp_path / "m.npy", np.ones(shape, np.uint8))
+    assert read_mask(tmp_path / "m.npy", (8, 12)) == Misfit(expected=(8, 12), got=shape)
+    assert mask_of(np.ones(shape), (8, 12)) == Misfit(expected=(8, 12), got=shape)
+
+
+def test_a_mask_in_memory_that_fits_is_boolean_with_an_axis_for_the_channel():
+    assert torch.equal(mask_of(SQUARE, (8, 12))[0], torch.from_numpy(SQUARE > 0))
+
+
+def test_a_colour_picture_of_the_size_of_its_image_is_a_mask_of_what_is_not_black(write_image):
+    mask = read_mask(write_image(np.stack([SQUARE, SQUARE * 0, SQUARE * 0], -1), "m.png"), (8, 12))
+    np.testing.assert_array_equal(mask[0].numpy(), SQUARE > 0)
 
 
 def test_missing_damaged_and_ambiguous(tmp_path, write_image):

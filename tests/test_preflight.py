@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustbench_rad.cases import CaseRecord, CaseTable
+from robustbench_rad.cases import CaseRecord, CaseTable, read_cases
 from robustbench_rad.classifier import Caveat, Classifier, Head, HeadSpec, InputSpec, Outputs, Resize
 from robustbench_rad.conditions import Batch, Space, Unit
 from robustbench_rad.data.images import PhysicalImage
@@ -19,6 +19,7 @@ from robustbench_rad.preflight_items import (
     duplicates_item,
     label_items,
     lesion_item,
+    misfit_item,
     pixels_at_input,
 )
 
@@ -289,6 +290,17 @@ def test_preflight_as_a_whole():
     quiet = preflight(classifier(linear()), [], table=table(images()), plan=plan())
     assert [item.name for item in quiet] == ["operating point", "labels: x", "duplicates"]
     assert "x 0.5" in quiet[0].detail
+
+
+def test_masks_of_another_size_are_a_warning_that_names_no_case(small_set, write_image):
+    assert misfit_item({}, 6) is None
+    write_image(np.ones((8, 9), np.uint8), "mask.png")
+    table = read_cases(small_set)
+    *_, item = preflight(classifier(linear()), [], table=table, plan=small_set)
+    assert (item.name, item.status) == ("anatomy masks", "warning")
+    assert item == misfit_item(table.misfits, 6)
+    assert "6 of 6 cases come with an anatomy mask of another size" in item.detail
+    assert not any(name in item.detail for name in (*table.case_ids, "mask.png"))
 
 
 def test_smallest_lesion_needs_a_diameter():

@@ -83,13 +83,13 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
 
 
 def _lacking(context: JudgeContext, condition: str) -> list[str]:
-    """That some cases have no mask of their own, or an empty one; nothing where all or none have."""
+    """That some cases have no usable mask of their own; nothing where all or none have."""
     own = np.isfinite(context.measured(condition, "anatomy_outside_atlas_fraction"))
     if own.all() or not own.any():
         return []
     return [
-        f"{condition}: {(~own).sum()} of {own.size} cases have no anatomy mask, or an empty one: the atlas is of the other "
-        f"{own.sum()}, and so is what the shape of the masks tells"
+        f"{condition}: {(~own).sum()} of {own.size} cases have no anatomy mask, or an empty one, or one of another size than "
+        f"the image: the atlas is of the other {own.sum()}, and so is what the shape of the masks tells"
     ]
 
 

@@ -28,6 +28,8 @@ class Batch:
         modality: DICOM modality code (DX, CR, CT, MR, MG, US).
         spacing_mm: ``(N, 2)`` or ``(N, 3)`` row, column (slice, row, column) spacing of ``images``; NaN where unknown.
         anatomy: ``(N, 1, H, W)`` boolean masks of the anatomy in ``space``, or None.
+        anatomy_misfit: N times whether the case came with a mask of the anatomy of another size than its image, which is left
+            out; or empty for none.
         lesion: ``(N, 1, H, W)`` boolean masks of the lesions in ``space``, or None when no case says where its lesions are;
             an empty mask is either "no lesion" or "not said", see ``lesion_known``.
         lesion_known: N times whether the case says where its lesions are, so that an empty mask means that it has none.
@@ -63,6 +65,7 @@ class Batch:
     modality: str = "DX"
     spacing_mm: Tensor | None = None
     anatomy: Tensor | None = None
+    anatomy_misfit: tuple[bool, ...] = ()
     lesion: Tensor | None = None
     lesion_known: tuple[bool, ...] = ()
     limits: tuple[float, float] = (0.0, 1.0)
@@ -99,6 +102,7 @@ class Batch:
             patient_ids=tuple(self.patient_ids[row] for row in rows),
             seeds=tuple(self.seeds[row] for row in rows),
             metadata=tuple(self.metadata[row] for row in rows) if self.metadata else (),
+            anatomy_misfit=tuple(self.anatomy_misfit[row] for row in rows) if self.anatomy_misfit else (),
             burned_in=tuple(self.burned_in[row] for row in rows) if self.burned_in else (),
             on_grid=tuple(self.on_grid[row] for row in rows) if self.on_grid else (),
             lesion_known=tuple(self.lesion_known[row] for row in rows) if self.lesion_known else (),

@@ -52,15 +52,15 @@ class DatasetReader:
             pixels=pixels,
             unit=self.options.unit,
             stored_bits=bits,
-            anatomy=_mask(item, "anatomy", pixels.shape, record.reference),
-            lesion=_mask(item, "lesion", pixels.shape, record.reference),
+            anatomy=_anatomy(item, axes=pixels.ndim),
+            lesion=_lesion(item, pixels.shape, record.reference),
             tissue=_tissue(item, pixels.shape, self.tissues, record.reference),
         )
 
     def fingerprint(self, record: CaseRecord) -> str:
         """SHA-256 over the pixels of image and masks."""
         image = self.read(record)
-        mask = b"" if image.anatomy is None else image.anatomy.tobytes()
+        mask = b"" if image.anatomy is None else _told_apart(image.anatomy, image.pixels.shape)
         lesion = b"" if image.lesion is None else b"lesion" + image.lesion.tobytes()
         tissue = b"" if image.tissue is None else b"tissue" + image.tissue.tobytes()
         whole = f"{image.pixels.shape}".encode() + image.pixels.tobytes() + mask + lesion + tissue
@@ -185,7 +185,7 @@ def _spacing(given: Any, index: int) -> tuple[float, ...] | None:  # noqa: ANN40
 
 
 def _plane(given: Any, where: str, *, volumes: bool) -> npt.NDArray[Any]:  # noqa: ANN401
-    array = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
+    array = _array(given)
     dimensions = 3 if volumes else 2
     if array.ndim == dimensions + 1 and array.shape[0] == 1:
         array = array[0]
@@ -195,6 +195,10 @@ def _plane(given: Any, where: str, *, volumes: bool) -> npt.NDArray[Any]:  # noq
     return array
 
 
+def _array(given: Any) -> npt.NDArray[Any]:  # noqa: ANN401
+    return np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
+
+
 def _tissue(item: Item, shape: tuple[int, ...], numbers: tuple[int, ...], where: str) -> npt.NDArray[np.uint8] | None:
     if item.get("tissue") is None:
         return None
@@ -202,10 +206,23 @@ def _tissue(item: Item, shape: tuple[int, ...], numbers: tuple[int, ...], where:
     return tissue_codes(_plane(item["tissue"], where, volumes=len(shape) == 3), shape, numbers, where)
 
 
-def _mask(item: Item, name: str, shape: tuple[int, ...], where: str) -> npt.NDArray[np.bool_] | None:
-    if item.get(name) is None:
+def _anatomy(item: Item, *, axes: int) -> npt.NDArray[np.bool_] | None:
+    """The mask of any size: whether it is that of the image is for the table to see."""
+    if item.get("anatomy") is None:
         return None
-    mask = _plane(item[name], f"{where}, {name}", volumes=len(shape) == 3) != 0
+    array = _array(item["anatomy"])
+    return np.asarray((array[0] if array.ndim == axes + 1 and array.shape[0] == 1 else array) != 0)
+
+
+def _told_apart(mask: npt.NDArray[np.bool_], shape: tuple[int, ...]) -> bytes:
+    """The mask, with its size where that is not the image's."""
+    return (b"" if mask.shape == shape else f"{mask.shape}".encode()) + mask.tobytes()
+
+
+def _lesion(item: Item, shape: tuple[int, ...], where: str) -> npt.NDArray[np.bool_] | None:
+    if item.get("lesion") is None:
+        return None
+    mask = _plane(item["lesion"], f"{where}, lesion", volumes=len(shape) == 3) != 0
     if mask.shape != shape:
-        raise DataError(f"{where}, {name}: expected a mask of the size of its image, {shape}, got {mask.shape}")
+        raise DataError(f"{where}, lesion: expected a mask of the size of its image, {shape}, got {mask.shape}")
     return np.asarray(mask)

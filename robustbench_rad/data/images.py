@@ -41,8 +41,8 @@ class PhysicalImage:
         spacing_mm: Row, column (slice, row, column) spacing, or None.
         attributes: Whitelisted DICOM attributes as text.
         burned_in: The file says that it carries burned-in annotation.
-        anatomy: Mask of the shape of ``pixels`` where the source brings one along.
-        lesion: Mask of the lesions, likewise.
+        anatomy: Mask where the source brings one along; one that is not of the shape of ``pixels`` will be left out.
+        lesion: Mask of the lesions, of the shape of ``pixels``, likewise.
         tissue: Codes of the tissue classes, likewise; see :mod:`robustbench_rad.data.tissue`.
         zero_signal: Value of ``pixels`` that stands for no signal at all, where that is not 0 (MR scaled by percentiles).
     """

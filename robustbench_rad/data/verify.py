@@ -13,6 +13,7 @@ from robustbench_rad.errors import DataError, MissingExtraError
 
 if TYPE_CHECKING:
     from robustbench_rad.cases import CaseTable
+    from robustbench_rad.misfits import Misfit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +25,14 @@ class Seen:
         fingerprint: SHA-256 of image and mask.
         reason: Why it cannot be used; None: it can.
         missing_extra: An optional package is needed, so that every such file would fail.
+        misfit: Its mask of the anatomy is of another size than the image, and left out.
     """
 
     index: int
     fingerprint: str = ""
     reason: str | None = None
     missing_extra: bool = False
+    misfit: Misfit | None = None
 
 
 class _Examination(Dataset[Seen]):
@@ -41,8 +44,9 @@ class _Examination(Dataset[Seen]):
 
     def __getitem__(self, index: int) -> Seen:
         try:
-            self.table.load(index)
-            return Seen(index=index, fingerprint=self.table.fingerprint(self.table.records[index]))
+            misfit = self.table.load(index).misfit
+            fingerprint = self.table.fingerprint(self.table.records[index])
+            return Seen(index=index, fingerprint=fingerprint, misfit=misfit)
         except DataError as error:
             return Seen(index=index, reason=error.message)
         except MissingExtraError as error:

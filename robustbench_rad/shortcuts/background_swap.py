@@ -27,8 +27,7 @@ from robustbench_rad.registry import register
 from robustbench_rad.sampling import PatientBank, patient_key
 from robustbench_rad.seeds import derive_seed, generator
 from robustbench_rad.shortcuts import anatomy
-from robustbench_rad.shortcuts._own_masks import nothing, own_masks
-from robustbench_rad.shortcuts.masked_anatomy import without_masks
+from robustbench_rad.shortcuts._own_masks import Lacking, nothing, own_masks, without_masks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,9 +133,10 @@ class BackgroundSwap(Condition):
             ``(B,)``, and ``shows_burned_in``: all cases are burned in.
         """
         del classifier
-        counts, masked = torch.zeros(1, dtype=torch.int64), 0
+        counts, masked, lacking = torch.zeros(1, dtype=torch.int64), 0, Lacking()
         banks = {burned: _Bank(size=self.donors, mib=self.largest_bank_mib) for burned in (False, True)}
         for batch in batches:
+            lacking.add(batch)
             masks = own_masks(batch).cpu()
             counts = counts + masks.sum(0, keepdim=True)
             masked += int(masks.flatten(1).any(1).sum())
@@ -144,7 +144,7 @@ class BackgroundSwap(Condition):
                 burned = bool(batch.burned_in) and batch.burned_in[row]
                 banks[burned].offer(batch, row, derive_seed(seed, self.id, self.version, "donor"))
         if not masked:
-            return {"atlas": torch.zeros(0, dtype=torch.bool)}
+            return lacking.state()
         side = min(counts.shape[-2:])
         region = anatomy.atlas(counts, masked, self.atlas_fraction)
         region = anatomy.dilated(region, round(self.dilation_fraction * side))
@@ -169,7 +169,7 @@ class BackgroundSwap(Condition):
         if batch.space is not Space.DISPLAY:
             raise DataError(f"{self.id}: expected display images, got {batch.space} images")
         if state is None or state["atlas"].numel() == 0:
-            return Applied(variants=nothing(self.levels, batch, without_masks(batch)))
+            return Applied(variants=nothing(self.levels, batch, without_masks(batch, state)))
         if state["atlas"].shape[2:] != batch.images.shape[2:]:
             raise DataError(
                 f"{self.id}: expected images of the donors' shape {tuple(state['atlas'].shape[2:])}, "

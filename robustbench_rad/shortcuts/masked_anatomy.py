@@ -33,13 +33,11 @@ from robustbench_rad.registry import register
 from robustbench_rad.sampling import PatientBank, kept_copy, patient_key
 from robustbench_rad.seeds import derive_seed
 from robustbench_rad.shortcuts import anatomy
-from robustbench_rad.shortcuts._own_masks import nothing, own_masks
+from robustbench_rad.shortcuts._own_masks import Lacking, nothing, own_masks, without_masks
 from robustbench_rad.shortcuts._regions import Region, covered_with, regions_of
 
 JUDGED = 3
 FILLS = ("atlas-mean", "atlas-blur", "atlas-donor", "shape-only", "own-mean")
-NO_MASKS = "no anatomy masks: declare [data.anatomy]"
-EMPTY_MASKS = "the anatomy masks are all empty: give masks that are not 0 where the organ is"
 NO_OUTSIDE = (
     "the anatomy masks (or the hull of the body) together cover nearly the whole image or its whole border, so nothing would "
     "be left outside: give masks of the organ, and check that they are not inverted"
@@ -171,17 +169,19 @@ class MaskedAnatomy(Condition):
             ``mean`` ``(1, 1, ...)``, ``atlas`` boolean ``(1, 1, ...)``, ``weights`` (the atlas with its soft edge),
             ``grey`` ``(2,)`` mean inside the masks, and outside of them within the atlas, ``donors`` ``(B, 1, ...)``
             most typical first, ``donor_patients`` ``(B,)``, and ``shows_burned_in``: all cases are burned in.
-            ``atlas`` has no elements when no case has a mask.
+            ``atlas`` has no elements when no case has a mask; ``without`` then says why.
         """
         del classifier
         clean, burned = (_Sums(bank=PatientBank[Tensor](size=self.donors)) for _ in range(2))
+        lacking = Lacking()
         for batch in batches:
+            lacking.add(batch)
             carries = torch.tensor(batch.burned_in or (False,) * len(batch), dtype=torch.bool)
             for sums, chosen in ((clean, ~carries), (burned, carries)):
                 if chosen.any():
                     self._add(sums, batch.select(chosen.nonzero().flatten().to(batch.device)))
         if not clean.masked + burned.masked:
-            return {"atlas": torch.zeros(0, dtype=torch.bool)}
+            return lacking.state()
         shows = torch.tensor(not clean.cases)
         return {**self._state(*((clean, burned) if clean.cases else (burned, clean))), SHOWS_BURNED_IN: shows}
 
@@ -223,7 +223,9 @@ class MaskedAnatomy(Condition):
         own = own_masks(batch)
         if state is None or state["atlas"].numel() == 0:
             unspaced = state is not None and "unspaced" in state
-            return Applied(variants=nothing(self.levels, batch, NO_SPACING if unspaced else without_masks(batch)))
+            return Applied(
+                variants=nothing(self.levels, batch, NO_SPACING if unspaced else without_masks(batch, state))
+            )
         learned = {name: tensor.to(batch.device) for name, tensor in state.items()}
         area = learned["atlas"].float().mean()
         outside = (own & ~learned["atlas"]).flatten(1).sum(1) / own.flatten(1).sum(1)
@@ -347,8 +349,3 @@ class _Covered:
 
     def _has_mask(self) -> Tensor:
         return self.own.flatten(1).any(1)
-
-
-def without_masks(batch: Batch) -> str:
-    """Why there is no atlas: no masks were given, or all of them are empty."""
-    return NO_MASKS if batch.anatomy is None else EMPTY_MASKS

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from robustbench_rad.conditions import Applied, Batch, Condition, Level, Space, Unit, Variant
+from robustbench_rad.misfits import Misfit
 
 
 def test_display_batches_say_what_their_values_mean(lab):
@@ -15,6 +16,15 @@ def test_display_batches_say_what_their_values_mean(lab):
     slices = [replace(item, image=item.image * 4 - 1000, unit=Unit.HU) for item in lab.films()]
     batch = lab.evaluator(lab.CT).display_batch(slices)
     assert (batch.limits, batch.limits_unit) == ((-1000.0, 400.0), Unit.HU)
+
+
+@pytest.mark.parametrize("space", list(Space))
+def test_a_mask_of_another_size_is_told_of_its_case_in_every_space(lab, space):
+    first, *others = lab.films(3)
+    cases = [replace(first, misfit=Misfit(expected=(12, 12), got=(12, 13))), *others]
+    batches = list(lab.evaluator(batch_size=2).batches(space, cases))
+    assert [batch.anatomy_misfit for batch in batches] == [(True, False), (False,)]
+    assert all(batch.anatomy is None for batch in batches)
 
 
 def test_zero_signal_goes_with_physical_batches_alone(lab):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from robustbench_rad.conditions import Unit
+from robustbench_rad.misfits import MISFIT
 from robustbench_rad.shifts.ct_contrast_timing import CtContrastTiming
 
 
@@ -54,6 +55,10 @@ def test_without_a_mask_or_contrast_medium_a_case_is_not_applicable(enhanced, ph
     variants, _ = run(CtContrastTiming(), replace(enhanced, anatomy=None))
     assert not variants[0].applicable.any()
     assert variants[0].reason == "no anatomy mask of the enhanced structures"
+    wrong = replace(enhanced, anatomy=None, anatomy_misfit=(True,) * len(enhanced))
+    assert run(CtContrastTiming(), wrong)[0][0].reason == MISFIT
+    without = "no lesion mask of the enhanced structures"
+    assert run(CtContrastTiming(mask="lesion"), wrong)[0][0].reason == without
     images, mask = vessel(enhancement_hu=5.0)
     images, mask = torch.cat([images[:1], enhanced.images[:2]]), torch.cat([mask[:1], mask[:1] & False, mask[:1]])
     variants, measured = run(CtContrastTiming(), replace(physical_batch(images, unit=Unit.HU), anatomy=mask))

@@ -7,6 +7,7 @@ import torch
 
 from robustbench_rad.conditions import Unit
 from robustbench_rad.errors import PlanError
+from robustbench_rad.misfits import MISFIT
 from robustbench_rad.shifts.xr_inspiration import XrInspiration
 
 
@@ -58,6 +59,8 @@ def test_without_lungs_it_is_not_applicable(physical_batch, run, kept, reason):
         assert not variant.applicable.any()
         assert variant.reason == reason
         assert torch.equal(variant.images, batch.images)
+    wrong = replace(batch, anatomy_misfit=(True,) * len(batch))
+    assert {variant.reason for variant in run(XrInspiration(), wrong)[0]} == {MISFIT}
 
 
 def test_bad_options_are_refused():

@@ -7,6 +7,7 @@ import torch
 
 from robustbench_rad.conditions import Unit
 from robustbench_rad.errors import PlanError
+from robustbench_rad.misfits import MISFIT
 from robustbench_rad.shifts._thorax import Thorax
 from robustbench_rad.shifts.xr_dose import XrDose
 from robustbench_rad.shifts.xr_projection_ap import XrProjectionAp
@@ -114,6 +115,8 @@ def test_without_a_heart_it_is_not_applicable(physical_batch, run, mask, reason)
         assert not variant.applicable.any()
         assert variant.reason == reason
         assert torch.equal(variant.images, batch.images)
+    one_wrong = replace(batch, anatomy_misfit=(True, False))
+    assert {variant.reason for variant in run(XrProjectionAp(), one_wrong)[0]} == {f"{reason}, {MISFIT}"}
 
 
 def test_an_ap_radiograph_is_beyond_the_target_already(physical_batch, run):

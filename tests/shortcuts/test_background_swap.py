@@ -10,8 +10,8 @@ from robustbench_rad.errors import DataError, PlanError
 from robustbench_rad.sampling import patient_key
 from robustbench_rad.seeds import derive_seed
 from robustbench_rad.shortcuts import _spike, anatomy
+from robustbench_rad.shortcuts._own_masks import EMPTY_MASKS, NO_MASKS
 from robustbench_rad.shortcuts.background_swap import NO_DONOR, NO_OUTSIDE, BackgroundSwap
-from robustbench_rad.shortcuts.masked_anatomy import EMPTY_MASKS, NO_MASKS
 from robustbench_rad.shortcuts.spike_and_recovery import SEEN, SpikeAndRecovery, vector_name
 
 

@@ -13,11 +13,10 @@ from robustbench_rad.errors import DataError, PlanError
 from robustbench_rad.planted.phantoms import phantoms
 from robustbench_rad.registry import catalogue
 from robustbench_rad.seeds import derive_seed
+from robustbench_rad.shortcuts._own_masks import EMPTY_MASKS, NO_MASKS
 from robustbench_rad.shortcuts.masked_anatomy import (
-    EMPTY_MASKS,
     FILLS,
     NO_DONOR,
-    NO_MASKS,
     NO_OUTSIDE,
     NO_OWN_MASK,
     MaskedAnatomy,

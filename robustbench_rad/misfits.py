@@ -1,0 +1,89 @@
+"""Masks of the anatomy of another size than their image: the case goes on without a mask, and the report says so."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from robustbench_rad.cases import CaseTable
+    from robustbench_rad.conditions import Batch
+
+MISFIT = "the anatomy mask has another size than its image: resample it with nearest neighbour"
+NEEDED = "a mask must have the size of its image: resample it with nearest neighbour"
+MOST_SIZES = 3
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Misfit:
+    """A mask of another size than its image, which cannot be laid over it.
+
+    Attributes:
+        expected: ``(H, W)`` or ``(D, H, W)`` of the image.
+        got: Size of the mask, of any number of axes.
+    """
+
+    expected: tuple[int, ...]
+    got: tuple[int, ...]
+
+    def __str__(self) -> str:
+        """Both sizes, in rows and columns.
+
+        >>> str(Misfit(expected=(8, 12), got=(12, 8)))
+        'expected a mask of the size of its image, 8 × 12, got 12 × 8'
+        """
+        return f"expected a mask of the size of its image, {size_text(self.expected)}, got {size_text(self.got)}"
+
+
+def size_text(shape: tuple[int, ...]) -> str:
+    """A size in words.
+
+    >>> size_text((8, 12)), size_text(())
+    ('8 × 12', 'one number')
+    """
+    return " × ".join(str(side) for side in shape) or "one number"
+
+
+def misfit_rows(batch: Batch) -> Tensor:
+    """``(N,)`` boolean: cases whose mask of the anatomy was left out for its size."""
+    import torch
+
+    return torch.tensor(batch.anatomy_misfit or (False,) * len(batch), dtype=torch.bool, device=batch.device)
+
+
+def misfit_summary(misfits: Mapping[str, Misfit], cases: int) -> str:
+    """How many masks are left out, what sizes were expected and came, and what to do; names no case and no file.
+
+    >>> misfit_summary({"a": Misfit(expected=(8, 8), got=(8, 9))}, 5)[:94]
+    '1 of 5 cases comes with an anatomy mask of another size than its image: 8 × 9 for an image of '
+    """
+    counts = Counter(misfits.values())
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    sizes = [
+        f"{size_text(m.got)} for an image of {size_text(m.expected)} ({count})" for m, count in ranked[:MOST_SIZES]
+    ]
+    more = [f"and {len(ranked) - MOST_SIZES} more pairs of sizes"] * (len(ranked) > MOST_SIZES)
+    come, their = ("comes", "its") if len(misfits) == 1 else ("come", "their")
+    left = "No case is left with a mask" if len(misfits) == cases else "What needs masks has those of the other cases"
+    return (
+        f"{len(misfits)} of {cases} cases {come} with an anatomy mask of another size than {their} image: "
+        f"{', '.join([*sizes, *more])}. They are taken for cases without a mask; nothing else of them is left out. {left}, "
+        f"and what finds none is not assessable. Do: {NEEDED} (a plane of the same aspect ratio within 1 % is brought to it)."
+    )
+
+
+def misfit_message(table: CaseTable) -> str:
+    """The summary with one case and its file by name, for the console: a report holds neither. "" where every mask fits."""
+    misfits = table.misfits
+    if not misfits:
+        return ""
+    record = next(record for record in table.records if record.case_id == min(misfits))
+    where = record.anatomy or record.reference
+    return (
+        f"warning: anatomy masks: {misfit_summary(misfits, len(table))} "
+        f"E.g. case {record.case_id}: {where}: {misfits[record.case_id]}"
+    )
