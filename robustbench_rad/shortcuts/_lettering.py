@@ -45,16 +45,28 @@ def lettered(
     cases = len(insets)
     at = torch.tensor(corner)
     middle = torch.lerp(insets + extent / 2, sides - insets - extent / 2, at.expand(cases, 2))
-    real = laid(picture.expand(cases, -1, -1), middle, extent.expand(cases, 2), shape)
+    real = _laid(picture.expand(cases, -1, -1), middle, extent.expand(cases, 2), shape)
     orders = [rearranged(picture[::FINE, ::FINE], source) for source in sources]
     scrambled = torch.stack([(dots.T if upright else dots) for dots in orders])
     scrambled = scrambled.repeat_interleave(FINE, 1).repeat_interleave(FINE, 2)
     own = extent.flip(0) if upright else extent
     lateral = [corner[1], 1.0 - corner[1]]
     placebos = tuple(
-        laid(scrambled, _beside(insets, own, sides, side), own.expand(cases, 2), shape) for side in lateral
+        _laid(scrambled, _beside(insets, own, sides, side), own.expand(cases, 2), shape) for side in lateral
     )
     return Drawn(real=real, placebos=placebos)
+
+
+def _laid(pictures: Tensor, middle: Tensor, extent: Tensor, shape: Sequence[int]) -> Tensor:
+    """What :func:`~robustbench_rad.glyphs.laid` draws, bit for bit, sampled only on the rows and columns that it reaches."""
+    sides = torch.tensor(list(shape))
+    reach = extent * (0.5 + 0.5 / torch.tensor(pictures.shape[1:]))  # interpolation goes half an element beyond
+    first = torch.minimum((middle - reach).amin(0).floor().long().sub(1).clamp_min(0), sides - 1)
+    beyond = torch.minimum((middle + reach).amax(0).ceil().long().add(1), sides).maximum(first + 1)
+    (top, left), (bottom, right) = first.tolist(), beyond.tolist()
+    opacity = torch.zeros(len(pictures), 1, *shape)
+    opacity[..., top:bottom, left:right] = laid(pictures, middle - first, extent, (bottom - top, right - left))
+    return opacity
 
 
 def _beside(insets: Tensor, extent: Tensor, sides: Tensor, side: float) -> Tensor:

@@ -113,8 +113,12 @@ class RemoveMarkers(Paired):
 
 def without(images: Tensor, holes: Tensor) -> Tensor:
     """Images continued into the holes ``(N, 1, H, W)``; bit for bit the same elsewhere."""
-    continued = anatomy.continued(images, 1.0 - holes.to(images))
-    return torch.where(holes, continued, images).clamp(0.0, 1.0)
+    filled = images.clamp(0.0, 1.0)
+    cases = holes.flatten(1).any(1).nonzero()[:, 0]  # most have none
+    if len(cases):
+        continued = anatomy.continued(images[cases], 1.0 - holes[cases].to(images))
+        filled[cases] = torch.where(holes[cases], continued.clamp(0.0, 1.0), filled[cases])
+    return filled
 
 
 def _mirrored(found: Tensor, organs: Tensor | None) -> Tensor:

@@ -132,3 +132,17 @@ def test_what_is_found_does_not_depend_on_the_other_cases():
     whole = removed(batch)[0]["markers"].images
     for row in range(len(batch)):
         torch.testing.assert_close(removed(batch.select(torch.tensor([row])))[0]["markers"].images[0], whole[row])
+
+
+def test_cases_without_a_hole_are_left_beside_cases_with_one_and_each_is_filled_as_alone():
+    images = torch.rand(5, 1, 33, 40, generator=torch.Generator().manual_seed(1))
+    images[2] = 1.3 * images[2]
+    holes = torch.zeros_like(images, dtype=torch.bool)
+    holes[1, :, 3:9, 4:12] = True
+    holes[4, :, 20:, :5] = True
+    filled = without(images, holes)
+    assert torch.equal(filled, torch.cat([without(images[row, None], holes[row, None]) for row in range(5)]))
+    assert torch.equal(filled[[0, 2, 3]], images[[0, 2, 3]].clamp(0, 1))
+    assert torch.equal(filled[~holes], images.clamp(0, 1)[~holes])
+    assert (filled != images.clamp(0, 1))[holes].float().mean() > 0.95
+    assert images.max() > 1.0
