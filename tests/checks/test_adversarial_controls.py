@@ -10,12 +10,12 @@ from robustbench_rad.checks import adversarial
 from robustbench_rad.checks.adversarial_controls import controls_table
 from robustbench_rad.checks.context import JudgeContext
 from robustbench_rad.conditions import Level
-from robustbench_rad.profile import _spec
+from robustbench_rad.profile import check_spec
 from robustbench_rad.scores import Column, Quantity, ScoreTable
 
 ID, N = "attack.patch", 100
 LEVEL = Level(name="2", value=2.0, unit="% of the pixels")
-CHECK = _spec(ID, {}, profiled=True, enabled=True)
+CHECK = check_spec(ID, {})
 LABEL = np.tile([1.0, 0.0], N // 2)
 SIDE = 2 * LABEL - 1
 CLEAN = SIDE.copy()

@@ -7,12 +7,12 @@ from robustbench_rad.checks import adversarial
 from robustbench_rad.checks.adversarial_tables import NO_PREVALENCE, attacked_tables
 from robustbench_rad.checks.context import JudgeContext
 from robustbench_rad.conditions import Level
-from robustbench_rad.profile import _spec
+from robustbench_rad.profile import check_spec
 from robustbench_rad.scores import Column, ScoreTable
 
 ID, N = "attack.pgd-linf", 200
 LEVEL = Level(name="1/255", value=1 / 255, unit="of display range")
-CHECK = _spec(ID, {}, profiled=True, enabled=True)
+CHECK = check_spec(ID, {})
 LABEL = np.tile([1.0, 0.0], N // 2)
 RNG = np.random.default_rng(0)
 CLEAN = 3 * (LABEL - 0.5) + RNG.normal(size=N)

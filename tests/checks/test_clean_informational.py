@@ -16,7 +16,7 @@ from robustbench_rad.conditions import Level
 from robustbench_rad.errors import PlanError
 from robustbench_rad.judgement import judge_audit
 from robustbench_rad.plan import ClaimSection
-from robustbench_rad.profile import CheckSpec, Profile, _spec
+from robustbench_rad.profile import CheckSpec, Profile, check_spec
 from robustbench_rad.result import Domain, Verdict
 from robustbench_rad.scores import Column, ScoreTable
 
@@ -52,7 +52,7 @@ def context(margins=MARGINS, label=LABEL, shifted=None, **more) -> JudgeContext:
 
 
 def spec(id):
-    return _spec(id, {}, profiled=True, enabled=True)
+    return check_spec(id, {})
 
 
 def found(outcome):
@@ -213,7 +213,7 @@ def test_hardly_any_case(id, module, n):
 
 
 def profile(*ids, left_out=()):
-    checks = tuple(_spec(id, {}, profiled=True, enabled=id not in left_out) for id in ids)
+    checks = tuple(check_spec(id, {}, enabled=id not in left_out) for id in ids)
     return Profile(name="t", version=1, sha256="", minimum_auroc=0.7, weights={Domain.CLEAN: 1.0}, checks=checks)
 
 
@@ -247,6 +247,6 @@ def test_they_are_no_clean_performance():
 @pytest.mark.parametrize("id", INFORMATIONAL)
 def test_a_tolerance_is_refused(id):
     with pytest.raises(PlanError, match="shown, not judged: it takes no tolerance"):
-        _spec(id, {"tolerance": 0.1}, profiled=True, enabled=True)
+        check_spec(id, {"tolerance": 0.1})
     assert isinstance(spec(id), CheckSpec)
     assert defaults(id).informational

@@ -7,7 +7,7 @@ from scipy.special import expit, logit
 from robustbench_rad.checks import clean_calibration, clean_operating_point, clean_readers, clean_selective_prediction
 from robustbench_rad.checks.context import JudgeContext
 from robustbench_rad.conditions import Level
-from robustbench_rad.profile import _spec
+from robustbench_rad.profile import check_spec
 from robustbench_rad.scores import Column, ScoreTable
 
 N = 600
@@ -52,7 +52,7 @@ def outcome(id, margins=MARGINS, label=LABEL, patients=None, threshold=0.3):
         readers={"f": ("r0", "r1")},
         levels={"shift.xr.dose": (Level(name="0.1", value=0.1, unit=""),)},
     )
-    return MODULES[id].judge(context, _spec(id, {}, profiled=True, enabled=True))
+    return MODULES[id].judge(context, check_spec(id, {}))
 
 
 def numbers(table):

@@ -6,7 +6,7 @@ import pytest
 from robustbench_rad.checks import clinical_goals, defaults
 from robustbench_rad.checks.context import JudgeContext
 from robustbench_rad.conditions import Level
-from robustbench_rad.profile import _spec
+from robustbench_rad.profile import check_spec
 from robustbench_rad.result import Verdict
 from robustbench_rad.scores import Quantity, ScoreTable
 
@@ -34,7 +34,7 @@ def context(measured, patients=None, **more):
 
 
 def check(*goals, **options):
-    return _spec(ID, {"goals": list(goals), **options}, profiled=True, enabled=True)
+    return check_spec(ID, {"goals": list(goals), **options})
 
 
 def reached(share, level="2/255", name="all-clear", finding=""):

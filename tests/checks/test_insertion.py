@@ -9,7 +9,7 @@ import torch
 from robustbench_rad.checks import border_ablation, insertion
 from robustbench_rad.checks.context import JudgeContext
 from robustbench_rad.conditions import Batch, Space
-from robustbench_rad.profile import _spec
+from robustbench_rad.profile import check_spec
 from robustbench_rad.registry import entry
 from robustbench_rad.result import Verdict
 from robustbench_rad.scores import Column, Quantity, ScoreTable
@@ -76,9 +76,7 @@ def condition(id=MARKER, **options):
 
 
 def judged(made, id=MARKER):
-    outcome = (border_ablation if "ablation" in id else insertion).judge(
-        made, _spec(id, {}, profiled=True, enabled=True)
-    )
+    outcome = (border_ablation if "ablation" in id else insertion).judge(made, check_spec(id, {}))
     return {item.criterion.quantity: item.criterion for item in outcome.judged}, outcome
 
 
@@ -108,7 +106,7 @@ def test_a_model_that_ignores_the_corner_has_no_effect_at_all_and_passes():
         assert (row["effect"], row["object"], row["placebo"], row["flips"], row["by placebo"]) == (0.0,) * 5
         assert row["p"] == 1.0
     assert {c.verdict for c in criteria.values()} == {Verdict.PASS}
-    assert criteria["effect beyond placebo"].harm.upper == 0.0
+    assert criteria["effect unexplained by placebo"].harm.upper == 0.0
 
 
 @pytest.mark.parametrize("kind", ["border", "collimation", "marker", "text"])
@@ -145,14 +143,14 @@ def test_a_planted_marker_is_recovered_at_its_strength_with_its_sign(b, effect, 
     spread_of_all = float((lesion(batch.images) + b * spread * (corner(batch.images) - 0.3) / answer).std(correction=0))
     assert found["top right"]["effect"] == pytest.approx(b * spread / spread_of_all, abs=0.01)
     assert found["top left"]["effect"] == pytest.approx(0.0, abs=1e-6)
-    assert criteria["effect beyond placebo"].verdict is effect
+    assert criteria["effect unexplained by placebo"].verdict is effect
     assert criteria["flips beyond placebo"].verdict is flips
     if b:
-        assert criteria["effect beyond placebo"].level.name == "top right"
-        assert criteria["effect beyond placebo"].harm.estimate == pytest.approx(
+        assert criteria["effect unexplained by placebo"].level.name == "top right"
+        assert criteria["effect unexplained by placebo"].harm.estimate == pytest.approx(
             abs(b) * spread / spread_of_all, abs=0.01
         )
-        assert "sign-flip p 0.0005" in criteria["effect beyond placebo"].reason
+        assert "sign-flip p 0.0005" in criteria["effect unexplained by placebo"].reason
 
 
 def test_an_effect_between_a_tenth_and_a_fifth_is_warned_of_in_words_only():
@@ -161,8 +159,8 @@ def test_an_effect_between_a_tenth_and_a_fifth_is_warned_of_in_words_only():
     images = next(iter(marker.apply(batch, None, None).variants)).images
     answer = float((corner(images) - corner(batch.images)).mean())
     criteria, _ = judged(context(marker, batch, lambda x: lesion(x) + 0.15 * spread * (corner(x) - 0.3) / answer))
-    assert criteria["effect beyond placebo"].verdict is Verdict.PASS
-    assert criteria["effect beyond placebo"].reason.endswith("warning: beyond 0.1 SD")
+    assert criteria["effect unexplained by placebo"].verdict is Verdict.PASS
+    assert criteria["effect unexplained by placebo"].reason.endswith("warning: beyond 0.1 SD")
 
 
 def test_a_model_that_any_bright_spot_moves_alike_is_not_blamed_for_the_marker():
@@ -171,7 +169,7 @@ def test_a_model_that_any_bright_spot_moves_alike_is_not_blamed_for_the_marker()
     found = rows(outcome)["top right"]
     assert found["object"] > 0.2
     assert abs(found["effect"]) < 0.3 * found["object"]
-    assert criteria["effect beyond placebo"].verdict is Verdict.PASS
+    assert criteria["effect unexplained by placebo"].verdict is Verdict.PASS
 
 
 def test_a_model_that_only_the_placebo_moves_is_not_blamed():
@@ -179,8 +177,8 @@ def test_a_model_that_only_the_placebo_moves_is_not_blamed():
     lateral = (slice(18, 30), slice(SIDE - 9, SIDE - 1))
     criteria, outcome = judged(context(marker, films(), lambda x: lesion(x) + 20 * x[:, 0, *lateral].mean((1, 2))))
     assert rows(outcome)["top right"]["effect"] < -0.2
-    assert criteria["effect beyond placebo"].harm.upper < 0.05
-    assert criteria["effect beyond placebo"].verdict is Verdict.PASS
+    assert criteria["effect unexplained by placebo"].harm.upper < 0.05
+    assert criteria["effect unexplained by placebo"].verdict is Verdict.PASS
 
 
 @pytest.mark.parametrize(
@@ -248,7 +246,7 @@ def test_a_removed_marker_is_judged_on_the_films_that_had_one():
     row = rows(outcome)["markers"]
     assert 95 <= row["cases"] <= 115  # noise looks like a letter now and then
     assert row["effect"] < -0.3
-    assert criteria["effect beyond placebo"].verdict is Verdict.FAIL
+    assert criteria["effect unexplained by placebo"].verdict is Verdict.FAIL
 
 
 def test_what_too_few_patients_have_is_told_and_does_not_keep_the_rest_from_being_judged():
@@ -258,7 +256,7 @@ def test_what_too_few_patients_have_is_told_and_does_not_keep_the_rest_from_bein
     batch.images[:4, :, :3] = 0.0
     removal = condition("shortcut.remove-markers")
     criteria, outcome = judged(context(removal, batch, lesion), removal.id)
-    assert criteria["effect beyond placebo"].verdict is Verdict.PASS
+    assert criteria["effect unexplained by placebo"].verdict is Verdict.PASS
     assert outcome.notices == ["shortcut.remove-markers: frame found in 4 patients only, 10 are needed: not judged"]
     assert rows(outcome)["frame"]["note"].startswith("not assessable: 4 patients")
 
@@ -268,9 +266,9 @@ def test_what_may_be_new_to_a_model_is_shown_and_judged_only_when_asked():
     made = context(frame, films(), lambda x: lesion(x) + 20 * x[:, 0, :1].mean((1, 2)))
     shown, _ = judged(made, frame.id)
     assert {c.verdict for c in shown.values()} == {Verdict.INFORMATIONAL}
-    asked = _spec(frame.id, {"tolerance": {"effect": 0.2, "flip": 0.05}}, profiled=True, enabled=True)
+    asked = check_spec(frame.id, {"tolerance": {"effect": 0.2, "flip": 0.05}})
     verdicts = {item.criterion.quantity: item.criterion.verdict for item in insertion.judge(made, asked).judged}
-    assert verdicts["effect beyond placebo"] is Verdict.FAIL
+    assert verdicts["effect unexplained by placebo"] is Verdict.FAIL
 
 
 def test_a_placebo_that_is_much_weaker_is_told():

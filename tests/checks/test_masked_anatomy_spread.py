@@ -5,7 +5,7 @@ import pytest
 
 from robustbench_rad.checks import masked_anatomy
 from robustbench_rad.checks.context import JudgeContext
-from robustbench_rad.profile import _spec
+from robustbench_rad.profile import check_spec
 from robustbench_rad.result import Verdict
 from robustbench_rad.scores import Column, Quantity, ScoreTable
 
@@ -38,7 +38,7 @@ def judged(retained, masks=N):
     return item.criterion
 
 
-CHECK = _spec("shortcut.masked-anatomy", {}, profiled=True, enabled=True)
+CHECK = check_spec("shortcut.masked-anatomy", {})
 OUTSIDE = Quantity(condition=CHECK.id, name="anatomy_outside_atlas_fraction")
 
 

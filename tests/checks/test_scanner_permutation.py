@@ -5,12 +5,12 @@ import pytest
 
 from robustbench_rad.checks import scanner_dependence
 from robustbench_rad.checks.context import JudgeContext
-from robustbench_rad.profile import _spec
+from robustbench_rad.profile import check_spec
 from robustbench_rad.result import Verdict
 from robustbench_rad.scores import Column, ScoreTable
 from robustbench_rad.statistics.multiplicity import holm
 
-CHECK = _spec("shortcut.scanner-dependence", {}, profiled=True, enabled=True)
+CHECK = check_spec("shortcut.scanner-dependence", {})
 N = 400
 RNG = np.random.default_rng(1)
 LABEL = np.tile([1.0, 0.0], N // 2)

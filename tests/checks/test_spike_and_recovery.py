@@ -9,15 +9,15 @@ from robustbench_rad.checks import spike_and_recovery
 from robustbench_rad.checks.context import JudgeContext
 from robustbench_rad.checks.implanted import COLUMN, Implanted, implanted
 from robustbench_rad.judgement import judge_audit
-from robustbench_rad.profile import Profile, _spec
+from robustbench_rad.profile import Profile, check_spec
 from robustbench_rad.result import Domain, Verdict
 from robustbench_rad.scores import CLEAN, Column, Quantity, ScoreTable
 from robustbench_rad.shortcuts.spike_and_recovery import CLEAN as UNALTERED
 from robustbench_rad.shortcuts.spike_and_recovery import MARGINS, SEEN, vector_name
 
-SPIKE = _spec("shortcut.spike-and-recovery", {}, profiled=True, enabled=True)
-MASKED = _spec("shortcut.masked-anatomy", {}, profiled=True, enabled=True)
-SCANNER = _spec("shortcut.scanner-dependence", {}, profiled=True, enabled=True)
+SPIKE = check_spec("shortcut.spike-and-recovery", {})
+MASKED = check_spec("shortcut.masked-anatomy", {})
+SCANNER = check_spec("shortcut.scanner-dependence", {})
 FILLS = ("atlas-mean", "atlas-blur", "atlas-donor")
 
 
@@ -140,7 +140,7 @@ def test_no_shortcut_found_is_inconclusive_where_none_would_be_seen():
 
 
 def test_an_audit_that_is_given_no_marked_image_has_no_limit_of_its_own_and_is_named():
-    insertion = _spec("shortcut.insert-marker", {}, profiled=True, enabled=True)
+    insertion = check_spec("shortcut.insert-marker", {})
     for others in ((MASKED,), ()):
         outcome = spike_and_recovery.judge(replace(context(), checks=(*others, insertion, SPIKE)), SPIKE)
         (table,) = outcome.tables

@@ -5,11 +5,11 @@ import pytest
 
 from robustbench_rad.checks import subgroup
 from robustbench_rad.checks.context import JudgeContext
-from robustbench_rad.profile import _spec
+from robustbench_rad.profile import check_spec
 from robustbench_rad.result import Verdict
 from robustbench_rad.scores import Column, ScoreTable
 
-CHECK = _spec("subgroup.performance", {}, profiled=True, enabled=True)
+CHECK = check_spec("subgroup.performance", {})
 N = 1200
 LABEL = np.tile([1.0, 0.0], N // 2)
 SEX = np.random.default_rng(3).choice(["F", "M"], N)

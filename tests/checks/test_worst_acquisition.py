@@ -6,7 +6,7 @@ import pytest
 from robustbench_rad.checks import worst_acquisition
 from robustbench_rad.checks.context import JudgeContext
 from robustbench_rad.conditions import Level
-from robustbench_rad.profile import _spec
+from robustbench_rad.profile import check_spec
 from robustbench_rad.result import Verdict
 from robustbench_rad.scores import Column, Quantity, ScoreTable
 
@@ -42,7 +42,7 @@ def judged(share):
     hidden = (LABEL == 1) & (np.arange(N) < share * N)
     dose = np.where(np.arange(N) < 100, np.linspace(0.25, 1, N), np.nan)
     found = context(np.where(hidden, -CLEAN, CLEAN), dose, np.arange(N) >= 290)
-    return worst_acquisition.judge(found, _spec(ID, {}, profiled=True, enabled=True))
+    return worst_acquisition.judge(found, check_spec(ID, {}))
 
 
 @pytest.mark.parametrize(("share", "verdict"), [(0.1, Verdict.PASS), (0.3, Verdict.INCONCLUSIVE), (0.7, Verdict.FAIL)])
