@@ -19,17 +19,22 @@ from robustbench_rad.checks.attributes import MOST_VALUES, NUISANCE, ROLES, Attr
 from robustbench_rad.checks.comparisons import Comparison, judge_jointly, try_interval
 from robustbench_rad.checks.context import CheckOutcome, JudgeContext
 from robustbench_rad.checks.informational import shown
-from robustbench_rad.checks.metrics import usable_labels
+from robustbench_rad.checks.metrics import metric, usable_labels
 from robustbench_rad.criteria import Judged
 from robustbench_rad.errors import StatisticsError
 from robustbench_rad.profile import CheckSpec
-from robustbench_rad.result import Table
+from robustbench_rad.result import Table, Verdict
 from robustbench_rad.statistics.association import conditional_auc
 from robustbench_rad.statistics.estimate import Estimate
 from robustbench_rad.statistics.multiplicity import holm
 from robustbench_rad.statistics.permutation import DRAWS, any_value_permutation_p, trend_permutation_p
 from robustbench_rad.statistics.rank_correlation import AUC_SCALE, conditional_spearman
 
+NO_SIGNAL = "not assessable: the model shows no signal on these cases, so that it tells no scanner means nothing"
+CONFIRM = (
+    "a scanner-dependent score, a matter of robustness: the scanner may physically change the evidence; a learned shortcut is "
+    "confirmed by masked anatomy or a background swap, of a global trait by a patch shuffle"
+)
 NO_COLUMN = 'no nuisance column: declare one, e.g. [data] metadata = { scanner = "nuisance" }'
 
 
@@ -42,7 +47,7 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
         for finding in context.findings
         for column in columns
         if column.role != NUISANCE
-        for comparison in _column(context, finding, column)
+        for comparison in _column(context, finding, column, "")
     ]
     judged = [_told(item, found) for item in (*criteria(context, check), *others)]
     tables = [_table(context, check, columns), _p_table(check, found)] if columns else []
@@ -53,16 +58,25 @@ def criteria(context: JudgeContext, check: CheckSpec) -> list[Judged]:
     """What is judged, by its intervals alone: the nuisance columns."""
     comparisons = [
         comparison
-        for finding in context.findings
+        for finding, doubt in zip(context.findings, map(partial(_doubt, context), context.findings), strict=True)
         for column in attributes(context)
         if column.role == NUISANCE
-        for comparison in _column(context, finding, column)
+        for comparison in _column(context, finding, column, doubt)
     ]
     refused = [_refused(finding, "", NO_COLUMN) for finding in context.findings]
     return judge_jointly(context, check, comparisons or refused)
 
 
-def _column(context: JudgeContext, finding: str, column: Attribute) -> list[Comparison]:
+def _doubt(context: JudgeContext, finding: str) -> str:
+    """Why no pass may be believed: a model that tells nothing tells no scanner either; "" where it has a signal."""
+    try:
+        signal = metric(context, "auroc", finding, context.clean(finding), context.confidence)
+    except StatisticsError as error:
+        return f"not assessable: whether the model has a signal cannot be told, {error.message}"
+    return NO_SIGNAL if signal.lower <= 0.5 else ""
+
+
+def _column(context: JudgeContext, finding: str, column: Attribute, doubt: str) -> list[Comparison]:
     if not column.assessable:
         return [_refused(finding, column.column, column.reason)]
     base = Comparison(
@@ -70,6 +84,7 @@ def _column(context: JudgeContext, finding: str, column: Attribute) -> list[Comp
         quantity=f"score tells {column.column}",
         harm="",
         subgroup=column.column,
+        doubt=doubt,
         estimate=partial(_trend, context, finding, column),
         counted="patients",
         cases=column.known,
@@ -188,6 +203,7 @@ def _told(item: Judged, found: Mapping[tuple[str, str], PValue]) -> Judged:
         if finding == criterion.finding and mine and criterion.harm.estimate is not None:
             p = f"permutation p {value.p:.2g}, by Holm {value.adjusted:.2g}"
             reason = f"{criterion.reason}; {column}: {f'no permutation p, {value.reason}' if value.reason else p}"
+            reason += f"; {CONFIRM}" if criterion.verdict is Verdict.FAIL else ""
             return replace(item, criterion=criterion.model_copy(update={"reason": reason}))
     return item
 
@@ -206,8 +222,9 @@ def _p_table(check: CheckSpec, found: Mapping[tuple[str, str], PValue]) -> Table
         rows=rows,
         note=f"The largest dependence on any value, of a continuous column the trend, against {DRAWS:,} permutations of the "
         "values among patients with the same labels and about as many images, or among the images of a patient who has several "
-        f"values; the least p is {1 / (DRAWS + 1):.2g}. Holm: adjusted for all findings and nuisance columns, the other columns by themselves. "
-        "A small p says that there is a dependence, not that it matters: the interval says how large it is, and judges.",
+        f"values; the least p is {1 / (DRAWS + 1):.2g}. Holm: adjusted for all findings and nuisance columns, the others by "
+        "themselves. A small p says that there is a dependence, not that it matters: the interval says how large it is, and "
+        "judges.",
     )
 
 

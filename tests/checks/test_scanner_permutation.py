@@ -64,6 +64,30 @@ def test_the_criterion_has_it_beside_its_interval():
     assert "room: permutation p" in reasons["room=1"]
 
 
+def test_a_fail_is_called_a_scanner_dependent_score_and_says_what_would_confirm_a_shortcut():
+    outcome = judged({"f": FAIR + 1.5 * (SCANNER == "B")})
+    by_verdict = {item.criterion.subgroup: item.criterion for item in outcome.judged}
+    assert by_verdict["scanner=B"].verdict is Verdict.FAIL
+    for criterion in by_verdict.values():
+        assert ("a scanner-dependent score" in criterion.reason) is (criterion.verdict is Verdict.FAIL)
+
+
+@pytest.mark.parametrize("constant", [True, False])
+def test_a_model_without_signal_never_passes_and_what_it_tells_is_told(constant):
+    rng = np.random.default_rng(3)
+    n = 3000
+    label, room = np.tile([1.0, 0.0], n // 2), rng.choice(["1", "2"], n)
+    score = np.zeros(n) if constant else rng.normal(size=n)
+    (item,) = judged({"f": score}, label=label, room=room).judged
+    assert item.criterion.verdict is Verdict.INCONCLUSIVE
+    assert "not assessable: the model shows no signal" in item.criterion.reason
+    assert item.criterion.harm.upper < 0.05  # would pass else
+    (item,) = judged({"f": score + 2 * label}, label=label, room=room).judged
+    assert item.criterion.verdict is Verdict.PASS
+    (item,) = judged({"f": score + (room == "1")}, label=label, room=room).judged
+    assert item.criterion.verdict is Verdict.FAIL
+
+
 def test_counts_are_those_of_the_cases_with_a_known_value_and_patients_would_decide():
     some = np.where(np.arange(N) < 300, ROOM, "")
     criterion = judged({"f": FAIR + 0.2 * (ROOM == "2")}, room=some, patients=np.arange(N) // 2).judged[0].criterion
