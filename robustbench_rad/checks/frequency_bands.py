@@ -136,24 +136,13 @@ def _table(context: JudgeContext, check: CheckSpec, bands: list[str], joint: dic
         domain=check.domain,
         title="What the model tells from one band of frequencies alone",
         columns=[
-            "finding",
-            "band",
-            "cases",
-            "AUROC",
-            "lower",
-            "upper",
-            "drop",
-            "from",
-            "to",
-            "kept",
-            "from ",
-            "to ",
-            "note",
+            *("finding", "band", "cases", "AUROC", "lower", "upper", "drop", "lower", "upper"),
+            *("kept", "lower", "upper", "retained spread", "lower", "upper", "note"),
         ],
         rows=[_row(context, check.id, finding, band, joint[finding]) for finding in context.findings for band in bands],
         note="Drop: clean minus band, paired; the intervals of AUROC and drop hold together over the bands of a finding. Kept: "
-        "AUROC above 0.5 as a share of that on clean images. Spread: SD of the margins over that on clean images; an AUROC "
-        "with hardly any spread is of no use to the model. The frequency is that at which half of the amplitude is left.",
+        "AUROC above 0.5 as a share of that on clean images. Retained spread: SD of the margins over that on clean images; an "
+        "AUROC with hardly any spread is of no use to the model. The frequency is that at which half of the amplitude is left.",
     )
 
 

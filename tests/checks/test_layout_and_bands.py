@@ -91,6 +91,19 @@ def test_a_model_that_reads_fine_structure_alone_is_warned_of_and_its_bands_hold
     assert not confidences
 
 
+def test_every_number_of_a_band_stands_under_its_heading():
+    for given in (context(keeps=0.9), context(columns=lambda n: {})):
+        for module, check in ((patch_shuffle, SHUFFLE), (frequency_bands, BANDS)):
+            for table in module.judge(given, check).tables:
+                assert {len(row) for row in table.rows} == {len(table.columns)}
+    table = frequency_bands.judge(context(keeps=0.9), BANDS).tables[0]
+    for row in table.rows:
+        *_, spread, lower, upper, note = row
+        assert 0.7 < lower < spread < upper < 1.1
+        assert note == ""
+    assert table.columns[-4] == "retained spread"
+
+
 def test_an_auroc_with_hardly_any_spread_is_no_warning():
     given = context(keeps=0.9)
     for key, values in given.scores.columns.items():
