@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from robustbench_rad.conditions import Batch
 
 MISFIT = "the anatomy mask has another size than its image: resample it with nearest neighbour"
-NEEDED = "a mask must have the size of its image: resample it with nearest neighbour"
+RESAMPLE = "resample each mask to the size of its image with nearest neighbour"
 MOST_SIZES = 3
 
 
@@ -58,8 +58,8 @@ def misfit_rows(batch: Batch) -> Tensor:
 def misfit_summary(misfits: Mapping[str, Misfit], cases: int) -> str:
     """How many masks are left out, what sizes were expected and came, and what to do; names no case and no file.
 
-    >>> misfit_summary({"a": Misfit(expected=(8, 8), got=(8, 9))}, 5)[:94]
-    '1 of 5 cases comes with an anatomy mask of another size than its image: 8 × 9 for an image of '
+    >>> misfit_summary({"a": Misfit(expected=(8, 8), got=(8, 9))}, 5)[:70]
+    '1 of 5 cases comes with an anatomy mask of another size than its image'
     """
     counts = Counter(misfits.values())
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
@@ -67,12 +67,12 @@ def misfit_summary(misfits: Mapping[str, Misfit], cases: int) -> str:
         f"{size_text(m.got)} for an image of {size_text(m.expected)} ({count})" for m, count in ranked[:MOST_SIZES]
     ]
     more = [f"and {len(ranked) - MOST_SIZES} more pairs of sizes"] * (len(ranked) > MOST_SIZES)
-    come, their = ("comes", "its") if len(misfits) == 1 else ("come", "their")
+    come, their, are = ("comes", "its", "is") if len(misfits) == 1 else ("come", "their", "are")
     left = "No case is left with a mask" if len(misfits) == cases else "What needs masks has those of the other cases"
     return (
-        f"{len(misfits)} of {cases} cases {come} with an anatomy mask of another size than {their} image: "
-        f"{', '.join([*sizes, *more])}. They are taken for cases without a mask; nothing else of them is left out. {left}, "
-        f"and what finds none is not assessable. Do: {NEEDED} (a plane of the same aspect ratio within 1 % is brought to it)."
+        f"{len(misfits)} of {cases} cases {come} with an anatomy mask of another size than {their} image, and {are} taken for "
+        f"cases without one: {RESAMPLE}. Sizes: {', '.join([*sizes, *more])}; a plane of the same aspect ratio within 1 % is "
+        f"brought to its image. {left}, and an audit that finds none is not assessable; else nothing is left out."
     )
 
 

@@ -12,9 +12,12 @@ def misfit(*got):
 def test_the_summary_counts_masks_and_pairs_of_sizes_the_most_frequent_first():
     found = {"a": misfit(8, 9), "b": misfit(4, 8, 8), "c": misfit(8, 9)}
     said = misfit_summary(found, 7)
-    assert said.startswith("3 of 7 cases come with an anatomy mask of another size than their image: ")
-    assert "8 × 9 for an image of 8 × 8 (2), 4 × 8 × 8 for an image of 8 × 8 (1)." in said
-    assert "a mask must have the size of its image: resample it with nearest neighbour" in said
+    assert said.startswith(
+        "3 of 7 cases come with an anatomy mask of another size than their image, and are taken for cases"
+    )
+    assert "8 × 9 for an image of 8 × 8 (2), 4 × 8 × 8 for an image of 8 × 8 (1);" in said
+    assert "without one: resample each mask to the size of its image with nearest neighbour" in said
+    assert "those of the other cases" in said
     assert misfit_summary(dict(reversed(found.items())), 7) == said
 
 

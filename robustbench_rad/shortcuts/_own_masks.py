@@ -10,11 +10,11 @@ from torch import Tensor
 
 from robustbench_rad.conditions import Batch, Level, State, Variant
 from robustbench_rad.errors import DataError
+from robustbench_rad.misfits import RESAMPLE
 
 NO_MASKS = "no anatomy masks: declare [data.anatomy]"
 EMPTY_MASKS = "the anatomy masks are all empty: give masks that are not 0 where the organ is"
 WRONG_SIZE = "the anatomy masks have another size than their images"
-RESAMPLE = "resample each mask to the size of its image with nearest neighbour"
 WITHOUT = "without"
 
 

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from robustbench_rad.conditions import Batch, Space
-from robustbench_rad.shortcuts._own_masks import EMPTY_MASKS, NO_MASKS, RESAMPLE, WRONG_SIZE, Lacking, without_masks
+from robustbench_rad.misfits import RESAMPLE
+from robustbench_rad.shortcuts._own_masks import EMPTY_MASKS, NO_MASKS, WRONG_SIZE, Lacking, without_masks
 from robustbench_rad.shortcuts.background_swap import BackgroundSwap
 from robustbench_rad.shortcuts.masked_anatomy import MaskedAnatomy
 
