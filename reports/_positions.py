@@ -21,12 +21,13 @@ from robustbench_rad.result import Interval, Picture, Table
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLUMNS = ("finding", "what", "x", "y", "effect", "lower", "upper")
+COLUMNS = ("finding", "what", "x", "y", "object minus placebo", "lower", "upper")
 MOST_FINDINGS = 6
 MOST_POSITIONS = 24
 LEGEND = (
-    "x and y: centre of what was changed, in shares of the width and height from the upper left corner. Effect: mean change "
-    "of the score beyond that by the placebo, in SD of the score, with its interval."
+    "x and y: centre of what was changed, in shares of the width and height from the upper left corner. Object minus "
+    "placebo: difference of the mean changes of the score, in SD of the score, signed, with its interval. The judged effect "
+    "unexplained by placebo has no sign: how far the object's change lies outside of everything between 0 and the placebo's."
 )
 _WIDTH, _FIELD, _HEAD, _FOOT = 4.4, 1.9, 0.1, 0.42  # inches
 _BEHIND = "#0b0b0b"
@@ -43,7 +44,7 @@ class Position:
         name: Of what was altered there.
         x: Centre, in shares of the width from the left; None where nothing was altered.
         y: The same, of the height from the top.
-        effect: On the score, in SD, beyond the placebo.
+        effect: On the score, in SD: that of the object minus that of the placebo.
     """
 
     finding: str
@@ -193,7 +194,7 @@ def _effects(axes: Axes, own: Sequence[Position], limits: tuple[float, float]) -
     axes.set_axisbelow(True)
     axes.spines["left"].set_visible(False)
     axes.tick_params(length=0)
-    axes.set_xlabel("effect beyond the placebo, SD of the score", fontsize=8)
+    axes.set_xlabel("object minus placebo, SD of the score", fontsize=8)
 
 
 def _mark(item: Position, largest: float) -> dict[str, Any]:

@@ -210,7 +210,7 @@ def _by_position(result: AuditResult) -> list[RenderableType]:
     checks = {id(item): check for check, item in found}
     table = Table(box=None, padding=(0, 1), header_style="dim")
     table.add_column("Where an object moves the score most", overflow="fold")
-    table.add_column("Effect beyond placebo", justify="right", no_wrap=True)
+    table.add_column("Object minus placebo", justify="right", no_wrap=True)
     strongest = _positions.strongest(item for _, item in found)[:_POSITIONS]
     for item in strongest:
         words = Text(plain(checks[id(item)], 40), style="bold")

@@ -193,7 +193,7 @@ def _by_position(tables: Sequence[Table]) -> str:
     ]
     more = len(found) - len(rows)
     left = f"\n\n{amount(more, 'more row')} in result.json." if more else ""
-    return f"{table(('Check', 'Finding', 'What', 'x', 'y', 'Effect, SD'), rows)}\n\n{_positions.LEGEND}{left}"
+    return f"{table(('Check', 'Finding', 'What', 'x', 'y', 'Object minus placebo, SD'), rows)}\n\n{_positions.LEGEND}{left}"
 
 
 def _findings(result: AuditResult) -> str:

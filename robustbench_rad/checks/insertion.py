@@ -35,7 +35,7 @@ from robustbench_rad.statistics.paired_effect import beyond_placebo, flip_differ
 from robustbench_rad.statistics.proportions import proportion
 
 PLACEBO = ", placebo"
-EFFECT, FLIPS = "effect beyond placebo", "flips beyond placebo"
+EFFECT, FLIPS = "effect unexplained by placebo", "flips beyond placebo"
 LEAST_PATIENTS = 10
 QUANTUM = 1e-4  # changes below this share of the SD are rounding, and flip nothing
 WATCHED = {"effect": 0.1, "flip": 0.01}  # below the tolerance and yet worth a look
@@ -238,18 +238,32 @@ def _positions(
         for finding in context.findings
         for place in places
     ]
-    names = ["finding", "what", "x", "y", "cases", "effect", "lower", "upper", "p", "p, Holm", "object", "placebo"]
+    names = [
+        "finding",
+        "what",
+        "x",
+        "y",
+        "cases",
+        "object minus placebo",
+        "lower",
+        "upper",
+        "p",
+        "p, Holm",
+        "object",
+        "placebo",
+    ]
     return Table(
         check=check.id,
         domain=check.domain,
         title="Marker positions by effect",
         columns=[*names, "flips", "by placebo", "placebo/object change", "note"],
         rows=rows,
-        note="x, y: mean centre of what was changed, in shares of the width and height from the upper left corner. Effect: "
-        "mean change of the score by the object minus that by its placebo, in SD of the score, with its interval; object and "
-        "placebo: each by itself. Flips: share of calls turned over. The placebo has the same pixels in a neutral form or "
-        "place; the last ratio is that of the root mean squares of the two changes, 1 where they are equally strong. The "
-        "interval judges: the p-value only says whether there is an effect.",
+        note="x, y: mean centre of what was changed, in shares of the width and height from the upper left corner. Object "
+        "minus placebo: difference of the mean changes of the score, in SD of the score, signed, with its interval; object and "
+        f"placebo: each by itself. The judged {EFFECT} has no sign and is never larger: how far object lies outside of "
+        "everything between 0 and placebo. Flips: share of calls turned over. The placebo has the same pixels in a neutral "
+        "form or place; the last ratio is that of the root mean squares of the two changes, 1 where they are equally strong. "
+        "The interval judges: the p-value only says whether there is an effect.",
     )
 
 

@@ -357,14 +357,14 @@ def position_table(finding: str = "pneumothorax", check: str = "shortcut.insert-
         check=check,
         domain=Domain.SHORTCUT,
         title="Marker positions by effect",
-        columns=["finding", "what", "x", "y", "cases", "effect", "lower", "upper", "p", "note"],
+        columns=["finding", "what", "x", "y", "cases", "object minus placebo", "lower", "upper", "p", "note"],
         rows=[
             [finding, "top left", 0.07, 0.08, 120, 0.4231, 0.3102, 0.536, 0.001, ""],
             [finding, "top right", 0.92, 0.08, 120, -0.1204, -0.24, -0.0012, 0.049, ""],
             [finding, "bottom left", 0.07, 0.93, 118, 0.01, -0.08, 0.1, 0.8, ""],
             [finding, "bottom right", None, None, 0, None, None, None, None, "not assessable: no such place"],
         ],
-        note="Effect beyond the placebo.",
+        note="Object minus placebo, signed.",
     )
 
 
