@@ -158,7 +158,7 @@ def gate(
     With --baseline its checks are compared with an earlier run; exit 1 when one regressed. With --result a finished
     run is judged again, under another --profile, without its model or images; the two go together.
     """
-    from robustbench_rad.cli_gate import against, check_usage, exit_code, judge_again, read_baseline
+    from robustbench_rad.cli_gate import against, check_baseline, check_usage, exit_code, judge_again, read_baseline
 
     output = Output(json=as_json, quiet=quiet, verbose=verbose, no_color=no_color)
     machinery = {
@@ -173,6 +173,7 @@ def gate(
         raise typer.Exit(judge_again(result, profile, out, (baseline, allow_missing_baseline), output))
     assert plan is not None  # check_usage refuses neither
     made = _read(plan, root, profile, device, workers, allow_pickle)
+    check_baseline(baseline, run_folder or (made.path(made.run.folder) if made.run.folder else None))
     before = read_baseline(baseline, allow_missing=allow_missing_baseline)
     done = _audit(made, run_folder, output, lambda result, folder: against(result, folder, baseline, before))
     _show(done, output)

@@ -46,6 +46,29 @@ def check_usage(plan: Path | None, result: Path | None, only_plan: Mapping[str, 
         )
 
 
+def check_baseline(baseline: Path | None, run: Path | None) -> None:
+    """Refuse to compare a run with itself: that it has not regressed would say nothing.
+
+    Args:
+        baseline: What is compared with; None: nothing is.
+        run: Folder or result file that was named for the run; None: the audit names it itself.
+
+    Raises:
+        PlanError: Both are the same run.
+    """
+    if baseline is not None and run is not None and baseline.exists() and _same(baseline, run):
+        raise PlanError(
+            f"--baseline {baseline}: expected the run of an earlier model, got the folder of this very run",
+            hint="Keep the baseline in a folder of its own, or name another --run-folder.",
+        )
+
+
+def _same(place: Path, other: Path) -> bool:
+    """Whether both, each a run folder or its result file, are the same run."""
+    first, second = (path.parent if path.is_file() else path for path in (place.resolve(), other.resolve()))
+    return first == second
+
+
 def judge_again(
     place: Path, profile: str | None, out: Path | None, against: tuple[Path | None, bool], output: Output
 ) -> ExitCode:
@@ -63,6 +86,7 @@ def judge_again(
     from robustbench_rad.reports.writer import write_result
 
     baseline, allow_missing = against
+    check_baseline(baseline, place)
     before = read_baseline(baseline, allow_missing=allow_missing)
     run = FinishedRun.read(place)
     result = compared(beside(run.judge(profile), run.folder), lambda: run.under(profile), baseline, before)
@@ -105,6 +129,11 @@ def against(result: AuditResult, folder: Path, place: Path | None, baseline: Fin
     """Add the comparison with the baseline, or the notice that there was none, to the result of the run in ``folder``."""
     from robustbench_rad.judging import FinishedRun
 
+    if baseline is not None and _same(baseline.folder, folder):  # the folder that the audit chose itself
+        notice = (
+            "The baseline is this very run: plan, model and data are the same, so there is no earlier model to compare."
+        )
+        result = result.model_copy(update={"notices": [notice, *result.notices]})
     return compared(result, lambda: FinishedRun.read(folder), place, baseline)
 
 

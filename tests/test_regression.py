@@ -628,6 +628,24 @@ class TestCommand:
         assert result.regression is None
         assert "recorded, not compared" in result.notices[0]
 
+    def test_a_run_is_not_compared_with_itself(self, gate, edit):
+        gate()
+        edit("[run]", '[run]\nfolder = "run"')
+        for place in ("run", "run/result.json", "./base/../run"):
+            for run in (["plan.toml"], ["plan.toml", "--run-folder", "run"], ["--result", "run/result.json"]):
+                done = CliRunner().invoke(app, ["gate", *run, "--baseline", place])
+                assert done.exit_code == 2
+                assert "the folder of this very run" in " ".join(done.stderr.split())
+
+    def test_an_unchanged_model_that_finds_its_run_again_is_told_that_it_is_the_baseline(self, gate, workshop):
+        CliRunner().invoke(app, ["gate", "plan.toml"])
+        (found,) = (workshop / "runs").glob("plan-*")
+        done = CliRunner().invoke(app, ["gate", "plan.toml", "--baseline", str(found), "--json"])
+        assert done.exit_code == 3, done.output
+        assert "The baseline is this very run" in json.loads(done.stdout)["result"]["notices"][0]
+        done = gate("--baseline", str(found), "--json")
+        assert not any("this very run" in notice for notice in json.loads(done.stdout)["result"]["notices"])
+
     def test_other_wrong_usage_is_a_message(self, gate, workshop):
         (workshop / "empty").mkdir()
         assert "no finished run" in gate("--baseline", "empty").stderr
