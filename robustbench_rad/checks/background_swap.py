@@ -9,11 +9,13 @@ whose images have the same seam. What the swap costs in all stands in the table.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from robustbench_rad.checks._powered import marked
 from robustbench_rad.checks.border_ablation import settled
 from robustbench_rad.checks.comparisons import Comparison, judge_jointly, try_interval
 from robustbench_rad.checks.context import CheckOutcome, Floats, JudgeContext
@@ -28,12 +30,14 @@ from robustbench_rad.shortcuts.background_swap import DONOR, DONOR_LABEL, OWN_NU
 from robustbench_rad.statistics.donor_swap import Swaps, donor_auc, label_benefit, swap_drop
 from robustbench_rad.statistics.estimate import Estimate
 
+WATCHED = 0.02  # of the donor's harm: below the tolerance and yet worth a look
 HARMS = {"donor": "score tells the donor's label", "drop": "AUROC owed to the surroundings"}
 
 
 def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
-    """Judge both harms of every finding."""
-    return CheckOutcome(judged=criteria(context, check), tables=[_table(context, check)])
+    """Judge both harms of every finding, and say which columns these cases have no power for."""
+    judged, not_powered = marked(context, criteria(context, check))
+    return CheckOutcome(judged=judged, tables=[_table(context, check)], notices=not_powered)
 
 
 def criteria(context: JudgeContext, check: CheckSpec) -> list[Judged]:
@@ -50,7 +54,18 @@ def criteria(context: JudgeContext, check: CheckSpec) -> list[Judged]:
         for finding in context.findings
         for harm, make in makes.items()
     ]
-    return judge_jointly(context, check, comparisons)
+    return [_warned(item) for item in judge_jointly(context, check, comparisons)]
+
+
+def _warned(item: Judged) -> Judged:
+    """The criterion with a warning short of a failure."""
+    criterion = item.criterion
+    lower, tolerance = criterion.harm.lower, criterion.tolerance
+    told = criterion.quantity == HARMS["donor"] and lower is not None and lower > WATCHED
+    if not told or tolerance is None or (lower is not None and lower > tolerance):
+        return item
+    reason = f"{criterion.reason}; warning: the donor's label is told beyond an AUROC of {0.5 + WATCHED:.2f}"
+    return replace(item, criterion=criterion.model_copy(update={"reason": reason}))
 
 
 def _donor(context: JudgeContext, condition: str, finding: str, confidence: float) -> Estimate:

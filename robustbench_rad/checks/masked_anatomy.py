@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from robustbench_rad.checks._powered import marked
 from robustbench_rad.checks.comparisons import Comparison, interval, judge_jointly, try_interval
 from robustbench_rad.checks.context import CheckOutcome, Floats, JudgeContext
 from robustbench_rad.checks.metrics import usable_labels
@@ -22,12 +23,13 @@ from robustbench_rad.profile import CheckSpec
 from robustbench_rad.result import Table
 from robustbench_rad.shortcuts._regions import EXEMPT
 from robustbench_rad.shortcuts.masked_anatomy import WITH
-from robustbench_rad.statistics.auc import auc
+from robustbench_rad.statistics.auc import auc, difference_of_rankings
 from robustbench_rad.statistics.estimate import Estimate
 from robustbench_rad.statistics.means import spread_ratio
 
 FILLS = ("atlas-mean", "atlas-blur", "atlas-donor")
 SHAPE = "shape-only"
+OUTLINES = (SHAPE, "own-mean")
 DUST = 0.02  # a negligible planted shortcut retains 0.024 of the spread, rounding dust 0.007
 USE = 0.10  # a shortcut worth 0.16 SD retains 0.09, one worth 0.39 SD 0.22
 HELD = f"lower limit held at the tolerance, for it is not shown that {USE:.0%} or more of the spread is retained"
@@ -67,7 +69,15 @@ class Reading:
 
 
 def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
-    """Judge each finding by the median of its three fills: two of three must agree."""
+    """Judge each finding by the median of its three fills, and say which columns these cases have no power for."""
+    judged, not_powered = marked(context, criteria(context, check))
+    return CheckOutcome(
+        judged=judged, tables=[_table(context, check)], notices=[*_lacking(context, check.id), *not_powered]
+    )
+
+
+def criteria(context: JudgeContext, check: CheckSpec) -> list[Judged]:
+    """The criteria alone: two of three fills must agree."""
     comparisons = [
         Comparison(
             finding=finding,
@@ -78,8 +88,7 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
         )
         for finding in context.findings
     ]
-    judged = [_told(item) for item in judge_jointly(context, check, comparisons)]
-    return CheckOutcome(judged=judged, tables=[_table(context, check)], notices=_lacking(context, check.id))
+    return [_told(item) for item in judge_jointly(context, check, comparisons)]
 
 
 def _lacking(context: JudgeContext, condition: str) -> list[str]:
@@ -194,24 +203,45 @@ def _table(context: JudgeContext, check: CheckSpec) -> Table:
         check=check.id,
         domain=check.domain,
         title="What is left without the anatomy",
-        columns=["finding", "image", "cases", "AUROC", "lower", "upper", "retained spread", "from", "to"],
+        columns=[
+            *("finding", "image", "cases", "AUROC", "lower", "upper", "above the outline", "lower", "upper"),
+            *("retained spread", "lower", "upper"),
+        ],
         rows=rows,
-        note="Retained spread: SD of the margins on these images over SD on clean images. An AUROC well above 0.5 with a "
-        "spread wholly below 0.02 is dust. The audit sees only shortcuts that go with the label in these cases.",
+        note="Above the outline: AUROC minus that of shape-only, paired, on the cases that have a mask of their own; below 0 "
+        "where the outline tells more than what lies outside. Retained spread: SD of the margins on these images over SD on "
+        "clean images. An AUROC well above 0.5 with a spread wholly below 0.02 is dust. The audit sees only shortcuts that go "
+        "with the label in these cases.",
     )
 
 
 def _row(context: JudgeContext, condition: str, level: str, finding: str) -> list[str | float | int | None]:
-    margins = context.margins(condition, level, finding)
+    margins, clean = context.margins(condition, level, finding), context.clean(finding)
     known = np.isfinite(margins)
     if not known.any():
-        return [0, *[None] * 6]
+        return [0, *[None] * 9]
     try:
-        shown = interval(_auroc(context, finding, _rounded(margins, context.clean(finding)), context.confidence))
+        shown = interval(_auroc(context, finding, _rounded(margins, clean), context.confidence))
     except StatisticsError:
-        return [int(known.sum()), *[None] * 6]
-    clean = context.clean(finding)
+        return [int(known.sum()), *[None] * 9]
+    above = try_interval(partial(_above_outline, context, condition, level, finding))
     kept = try_interval(
         partial(spread_ratio, margins, clean, context.patients, context.n_patients, confidence=context.confidence)
     )
-    return [int(known.sum()), shown.estimate, shown.lower, shown.upper, kept.estimate, kept.lower, kept.upper]
+    made = (shown, above, kept)
+    return [int(known.sum()), *(number for one in made for number in (one.estimate, one.lower, one.upper))]
+
+
+def _above_outline(context: JudgeContext, condition: str, level: str, finding: str) -> Estimate:
+    """AUROC of a fill minus that of the outline alone, paired.
+
+    Raises:
+        StatisticsError: A row that shows the outline itself, no case with a mask of its own, or one class.
+    """
+    if level in OUTLINES:
+        raise StatisticsError("the outline is in the image")
+    masked, outline = context.margins(condition, level, finding), context.margins(condition, SHAPE, finding)
+    masked, outline = (np.where(np.isnan(masked + outline), np.nan, one) for one in (masked, outline))
+    label, clean = usable_labels(context, finding, masked), context.clean(finding)
+    pair = (context.rank(label, _rounded(one, clean)) for one in (masked, outline))
+    return difference_of_rankings(*pair, confidence=context.confidence)

@@ -167,8 +167,8 @@ def _table(context: JudgeContext, check: CheckSpec, columns: Sequence[Attribute]
         ],
         rows=rows,
         note=f"AUROC: of the label's probability given the column, without the image. Audits by AUROC for the label: {BLIND}. "
-        "They are blind to an attribute that does not go with the label in these cases, however much the model uses it; "
-        "insertion and label-conditional dependence are not. Continuous columns in fifths. Missing and rare values, where "
+        "They are not powered for an attribute that does not go with the label in these cases, however much the model uses it; "
+        "insertion and label-conditional dependence are. Continuous columns in fifths. Missing and rare values, where "
         "there are ten or more, count as values of their own.",
     )
 
@@ -184,7 +184,11 @@ def _numbers(context: JudgeContext, finding: str, source: Source, reason: str) -
     beyond = cells(partial(headroom, context, finding, source))
     lower = alone[1]
     seen = (
-        "cannot be told" if lower is None else "can see it" if float(lower) > 0.5 else "blind: not shown to go with it"
+        "cannot be told"
+        if lower is None
+        else "can see it"
+        if float(lower) > 0.5
+        else "not powered: not shown to go with it"
     )
     return [cases, *alone[:3], *beyond[:3], seen, f"not assessable: {alone[3]}" if alone[3] else ""]
 

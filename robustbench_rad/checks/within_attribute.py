@@ -230,7 +230,7 @@ def _rows(context: JudgeContext, finding: str, column: Attribute) -> list[list[C
     count, confidence = int(found.mask().sum()), context.confidence
     worth = f"worth {weighted.positives:.0f} positives and {weighted.negatives:.0f} negatives"
     left_out = f"not powered: {', '.join(found.lacking)}" if found.lacking else ""
-    blind = "blind: not shown to go with the label" if tells.lower <= 0.5 else ""
+    blind = "not powered: not shown to go with the label" if tells.lower <= 0.5 else ""
     makes: list[tuple[str, Callable[[], Estimate], str]] = [
         ("of the column for the label", lambda: tells, blind),
         ("of the model, pooled", lambda: pooled, left_out),

@@ -77,6 +77,18 @@ def test_false_alarms_are_rare():
     assert alarms == 0
 
 
+def test_a_donor_told_beyond_0_52_is_warned_of_short_of_a_failure():
+    seen = set()
+    for seed, b in [(0, 0.0), *((seed, 0.3) for seed in range(4)), (0, 1.0)]:
+        donor, drop = verdicts(context(seed, b=b, n=3000, donors=1500))
+        warned = donor.verdict is not Verdict.FAIL and donor.harm.lower > 0.02
+        assert ("warning: the donor's label is told beyond an AUROC of 0.52" in donor.reason) is warned
+        assert "warning" not in drop.reason
+        seen.add((warned, donor.verdict))
+    assert {(False, Verdict.PASS), (False, Verdict.FAIL)} < seen
+    assert any(warned for warned, _ in seen)
+
+
 def test_criteria_are_those_of_the_judgement():
     given = context(3, b=0.5)
     alone = [item.criterion for item in background_swap.criteria(given, CHECK)]

@@ -8,6 +8,8 @@ from robustbench_rad.checks.context import JudgeContext
 from robustbench_rad.profile import check_spec
 from robustbench_rad.result import Verdict
 from robustbench_rad.scores import Column, Quantity, ScoreTable
+from robustbench_rad.shortcuts.masked_anatomy import fill_level
+from robustbench_rad.statistics.auc import auc
 
 N = 600
 RNG = np.random.default_rng(0)
@@ -16,10 +18,14 @@ CLEAN = 3 * (LABEL - 0.5) + RNG.normal(size=N)
 MASKED = 3 * (LABEL - 0.5) + RNG.normal(size=N)  # as telling as the clean score, from other noise
 
 
-def outcome(retained, masks=N, own=None):
-    """What is said of fills that retain this share of the spread, and order the cases well; masks of the first only."""
+def outcome(retained, masks=N, own=None, outline=None):
+    """What is said of fills that retain this share of the spread, and order the cases well; masks of the first only.
+
+    The outline of the mask has margins of its own where they are given.
+    """
     masked = np.where(np.arange(N) < masks, MASKED * retained * CLEAN.std() / MASKED.std(), np.nan)
     columns = {("clean", ""): CLEAN} | {(CHECK.id, fill): masked for fill in masked_anatomy.FILLS}
+    columns |= {} if outline is None else {(CHECK.id, name): outline for name in masked_anatomy.OUTLINES}
     context = JudgeContext(
         scores=ScoreTable(
             cases=tuple(map(str, range(N))),
@@ -29,6 +35,7 @@ def outcome(retained, masks=N, own=None):
         findings=("f",),
         labels=LABEL[:, None],
         patients=np.arange(N),
+        levels={CHECK.id: tuple(fill_level(name) for condition, name in columns if condition == CHECK.id)},
     )
     return masked_anatomy.judge(context, CHECK)
 
@@ -79,3 +86,32 @@ def test_cases_whose_own_mask_is_missing_or_empty_are_counted():
     assert f"25 of {N} cases have no anatomy mask, or an empty one" in said
     for own in (None, np.zeros(N), np.full(N, np.nan)):
         assert not outcome(0.05, own=own).notices
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0], ids=["no outline", "outline tells less", "outline tells more"])
+def test_the_difference_to_the_outline_alone_is_shown_paired_on_cases_with_a_mask(weight):
+    outline = np.where(np.arange(N) < 500, 5 * weight * (LABEL - 0.5) + RNG.normal(size=N), np.nan)
+    table = outcome(0.5, outline=outline).tables[0]
+    place = table.columns.index("above the outline")
+    rows = {row[1]: row[place : place + 3] for row in table.rows}
+    assert {len(row) for row in table.rows} == {len(table.columns)}
+    quantum = masked_anatomy.QUANTUM * CLEAN.std()
+    some = np.arange(N) < 500
+    pair = (np.round(0.5 * MASKED * CLEAN.std() / MASKED.std() / quantum), np.round(outline / quantum))
+    label = np.where(some, LABEL, np.nan)
+    areas = [auc(label, np.nan_to_num(one), range(N), N).value for one in pair]
+    estimate, lower, upper = rows["atlas-mean"]
+    assert estimate == pytest.approx(areas[0] - areas[1], abs=1e-4)
+    assert lower < estimate < upper
+    assert rows["shape-only"] == rows["own-mean"] == [None] * 3
+    if weight == 1.0:
+        assert upper < 0
+    if weight == 0.0:
+        assert lower > 0.3
+
+
+def test_without_masks_of_cases_there_is_no_difference_to_an_outline():
+    table = outcome(0.5).tables[0]
+    place = table.columns.index("above the outline")
+    assert all(row[place : place + 3] == [None] * 3 for row in table.rows)
+    assert all(row[-1] is not None for row in table.rows)

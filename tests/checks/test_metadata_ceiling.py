@@ -69,10 +69,10 @@ def test_a_column_of_noise_never_alarms_beside_a_good_model_and_seldom_beside_a_
     assert alarms <= 2
 
 
-def test_the_table_says_which_audits_are_blind_to_a_column():
+def test_the_table_says_which_audits_are_not_powered_for_a_column():
     rows = by_column(outcome(site=SITE, noise=NOISE, roles={"site": "nuisance", "noise": "risk_factor"}))
     assert rows["site"][10] == "can see it"
-    assert rows["noise"][10].startswith("blind")
+    assert rows["noise"][10].startswith("not powered")
     assert rows["all columns"][4] >= rows["site"][4] - 0.02
     assert rows["noise"][2] == "risk factor"
 
