@@ -18,6 +18,7 @@ Item = TypeVar("Item")
 ROWS_TRIED = 64
 MOST_FOLDERS = 20
 MOST_VALUES = 20
+LEAST_ROWS_OF_A_COPY = 10  # in fewer, a column of two values goes with a label by chance
 
 IMAGE_WORDS = frozenset({"image", "img", "path", "file", "filename", "filepath", "dicom", "volume", "scan"})
 MASK_WORDS = frozenset({"mask", "masks", "lung", "lungs", "seg", "segmentation", "anatomy", "roi"})
@@ -69,6 +70,7 @@ class Columns:
         values: Distinct values of each column, empty ones left out.
         spacing: Column of pixel spacing.
         others: Columns of 2 to 20 values whose role no one can tell.
+        copies: Metadata column to the label column that it goes with, value by value, in every row.
     """
 
     root: Path
@@ -87,6 +89,7 @@ class Columns:
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     spacing: str | None = None
     others: tuple[str, ...] = ()
+    copies: Mapping[str, str] = field(default_factory=dict)
 
 
 def words(name: str) -> frozenset[str]:
@@ -125,6 +128,7 @@ def look_at_columns(table: TextTable, folders: Sequence[Path] = ()) -> Columns:
     spacing = next((name for name in left if "spacing" in words(name) and _numbers(values[name])), None)
     metadata = [name for name in left if name not in (patient, case, spacing) and 2 <= len(values[name]) <= MOST_VALUES]
     roles = {name: role for name in metadata if (role := role_of(name)) is not None}
+    copies = {name: label for name in metadata for label in labels.values() if one_to_one(cells[name], cells[label])}
     return Columns(
         root=root,
         image=image,
@@ -141,7 +145,8 @@ def look_at_columns(table: TextTable, folders: Sequence[Path] = ()) -> Columns:
         roles=roles,
         values=values,
         spacing=spacing,
-        others=tuple(name for name in metadata if name not in roles),
+        others=tuple(name for name in metadata if name not in roles and name not in copies),
+        copies=copies,
     )
 
 
@@ -199,6 +204,18 @@ def is_label(values: Sequence[str]) -> bool:
         return bool([parse_label(value, "unknown") for value in values])
     except ValueError:
         return False
+
+
+def one_to_one(column: Sequence[str], label: Sequence[str]) -> bool:
+    """Whether each value of a column stands beside one value of a label and the other way round, where both are given.
+
+    >>> one_to_one(["yes", "no"] * 5, ["1", "0"] * 5), one_to_one(["yes", "no"] * 5, ["1", "0"] * 4 + ["0", "1"])
+    (True, False)
+    """
+    rows = [pair for pair in zip(column, label, strict=True) if all(pair)]
+    pairs = set(rows)
+    sides = [len({pair[side] for pair in pairs}) for side in (0, 1)]
+    return len(rows) >= LEAST_ROWS_OF_A_COPY and sides == [len(pairs)] * 2 and len(pairs) > 1
 
 
 def _labels(

@@ -143,7 +143,7 @@ def _named(candidates: Sequence[Candidate], folder: Path) -> str:
 
 
 def _name(path: Path) -> str:
-    return path.resolve().name
+    return path.resolve().name if path.name in ("", "..") else path.name
 
 
 def _candidates(folder: Path) -> tuple[list[Candidate], list[str]]:

@@ -140,13 +140,15 @@ def metadata_entries(data: DataLook) -> Iterator[Entry]:
     """Suggested roles, one column a line."""
     columns = data.columns
     for name, role in (columns.roles if columns else {}).items():
-        values = columns.values[name] if columns else ()
-        yield Entry(key=name, value=role, note=_values_note(values))
+        copied = columns.copies.get(name) if columns else None
+        note = _values_note(columns.values[name] if columns else ()) if copied is None else decide(_copy(copied))
+        yield Entry(key=name, value=role, note=note)
     if data.source == "dicom":
         yield from _attributes(data.images, taken=columns.values if columns else {})
     if columns and columns.others:
         counted = [f"{name} ({len(columns.values[name])} values)" for name in columns.others]
         yield Entry(note=decide(f"no role by name: {listed(counted, 20)}; nuisance | risk_factor | demographic"))
+    yield from _copies(columns) if columns else ()
     crowded = [name for name, values in columns.values.items() if _crowded(name, values)] if columns else []
     if crowded:
         yield Entry(note=decide(f"too many values to compare, put them into bands: {listed(crowded)}"))
@@ -154,6 +156,22 @@ def metadata_entries(data: DataLook) -> Iterator[Entry]:
 
 def _values_note(values: tuple[str, ...]) -> Note:
     return guessed(f"{len(values)} values: {listed(values, 5)}")
+
+
+def _copies(columns: Columns) -> Iterator[Entry]:
+    """Columns that are copies of a label, and whose role no one can tell."""
+    for label in dict.fromkeys(columns.copies.values()):
+        names = [name for name, own in columns.copies.items() if own == label and name not in columns.roles]
+        if names:
+            yield Entry(note=decide(f"{listed(names)}: {_copy(label)}"))
+
+
+def _copy(label: str) -> str:
+    """What is said of a column that no audit of these cases can tell from a label."""
+    return (
+        f"goes with {label} in every row, value by value: leave it out if it was written from the label; else these cases "
+        "cannot tell the two apart"
+    )
 
 
 def _crowded(name: str, values: tuple[str, ...]) -> bool:

@@ -193,14 +193,15 @@ def plain(text: str) -> str:
 
 
 def place(path: Path, base: Path) -> str:
-    """A path as the plan in folder ``base`` writes it: relative where that reads well."""
-    target = path.resolve()
+    """A path as the plan in folder ``base`` writes it: relative where that reads well, symbolic links as they were named."""
+    target = path.absolute()
     try:
-        relative = Path(os.path.relpath(target, base.resolve()))
+        relative = Path(os.path.relpath(target, base.absolute()))
     except ValueError:  # another drive
         return target.as_posix()
     odd = relative.parts.count("..") > MOST_STEPS_UP or relative.as_posix().startswith("~")
-    return target.as_posix() if odd else relative.as_posix()
+    elsewhere = (base / relative).resolve() != target.resolve()  # ".." behind a link leads out of what it points to
+    return target.as_posix() if odd or elsewhere else relative.as_posix()
 
 
 def listed(items: Sequence[object], most: int = 6) -> str:

@@ -64,6 +64,18 @@ def test_what_is_said_is_what_is_written(project):
     assert kinds == sorted(kinds, key=["seen", "guessed, check", "decide"].index)
 
 
+def test_a_column_that_is_a_copy_of_the_label_is_left_to_decide(project):
+    path = project / "cases.csv"
+    header, *rows = path.read_text().splitlines()
+    told = [f"{row},{'ill' if row.split(',')[2] == '1' else 'well'},{'XY'[int(row.split(',')[2])]}" for row in rows]
+    path.write_text("\n".join([f"{header},report,site", *told]) + "\n")
+    said = write_plan(project, project / "plan.toml", model="model.py:build")
+    assert any(line.startswith("decide: report: goes with label in every row") for line in said)
+    assert any(line.startswith('decide: data.metadata.site = "nuisance": goes with label') for line in said)
+    assert not any("no role by name" in line for line in said)
+    assert read_plan(project / "plan.toml").data.metadata == {"scanner": "nuisance", "site": "nuisance"}
+
+
 def test_without_a_model_the_plan_names_what_is_missing(project):
     said = write_plan(project, project / "plan.toml")
     missing = [line for line in said if line.startswith("fill in: ")]

@@ -39,6 +39,24 @@ def test_prefixed_labels_win_over_other_binary_columns(look):
     assert found.others == ("smoker",)
 
 
+def test_a_copy_of_a_label_is_told_from_metadata(tmp_path):
+    columns = {
+        "label_a": [0, 1] * 6,
+        "same": [0, 1] * 6,
+        "diagnosis": ["healthy", "ill"] * 6,
+        "site": ["B", "A"] * 6,
+        "nearly": ["healthy", "ill"] * 5 + ["ill", "healthy"],
+        "finer": ["healthy", "ill", "healthy", "very ill"] * 3,
+    }
+    rows = tuple(zip(*(map(str, column) for column in columns.values()), strict=True))
+    found = look_at_columns(
+        TextTable(path=tmp_path / "t.csv", columns=tuple(columns), rows=rows, lines=tuple(range(12)))
+    )
+    assert found.copies == {"same": "label_a", "diagnosis": "label_a", "site": "label_a"}
+    assert found.others == ("nearly", "finer")
+    assert found.roles == {"site": "nuisance"}
+
+
 def test_known_findings_are_labels(look):
     found = look(pneumothorax=[0, 1, "", -1] * 2, smoker=HALF)
     assert found.labels == {"pneumothorax": "pneumothorax"}
@@ -144,8 +162,27 @@ def test_paths_far_away_and_paths_that_look_like_home_are_absolute(tmp_path):
     base = tmp_path / "a" / "b"
     base.mkdir(parents=True)
     assert place(tmp_path / "x.csv", base) == "../../x.csv"
-    assert place(base / "~x.csv", base) == (base / "~x.csv").resolve().as_posix()
+    assert place(base / "~x.csv", base) == (base / "~x.csv").absolute().as_posix()
     assert Path(place(Path("/x.csv"), base / "c" / "d" / "e" / "f")).is_absolute()
+
+
+def test_symbolic_links_stay_as_they_were_named(tmp_path, monkeypatch):
+    (tmp_path / "disk" / "deep" / "films").mkdir(parents=True)
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "data").symlink_to(tmp_path / "disk" / "deep" / "films")
+    monkeypatch.chdir(tmp_path / "project")
+    assert place(Path("data/t.csv"), Path()) == "data/t.csv"
+    assert place(tmp_path / "project" / "data" / "t.csv", tmp_path / "project") == "data/t.csv"
+
+
+def test_a_path_that_leads_elsewhere_behind_a_link_is_absolute(tmp_path, monkeypatch):
+    """The plan lies in a linked folder: "../t.csv" from there is not the file beside the link."""
+    (tmp_path / "disk" / "plans").mkdir(parents=True)
+    (tmp_path / "plans").symlink_to(tmp_path / "disk" / "plans")
+    monkeypatch.chdir(tmp_path)
+    written = place(Path("t.csv"), Path("plans"))
+    assert (Path("plans") / written).resolve() == (tmp_path / "t.csv").resolve()
+    assert written == (tmp_path / "t.csv").as_posix()
 
 
 def test_plain_keeps_letters_of_all_scripts():
