@@ -60,10 +60,10 @@ def test_no_pixel_of_an_annotation_is_in_any_panel(audit, shown):
 
 def test_without_the_flag_the_same_pixels_would_be_seen(audit, monkeypatch):
     """The test above can fail: the mean image of unflagged cases shows what is written in them."""
-    from robustbench_rad.evaluation import Evaluator
+    from robustbench_rad.evaluation.batches import Batches
 
-    batch = Evaluator._batch
-    monkeypatch.setattr(Evaluator, "_batch", lambda *a, **k: replace(batch(*a, **k), burned_in=()))
+    batch = Batches._batch
+    monkeypatch.setattr(Batches, "_batch", lambda *a, **k: replace(batch(*a, **k), burned_in=()))
     burned = set(range(12)) - {3}
     assert audit(burned, 1.0)[CHECK] != audit(burned, 0.0)[CHECK]
 
