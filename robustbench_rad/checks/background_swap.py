@@ -8,8 +8,8 @@ whose images have the same seam. What the swap costs in all stands in the table.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -27,17 +27,20 @@ from robustbench_rad.errors import StatisticsError
 from robustbench_rad.profile import CheckSpec
 from robustbench_rad.result import Table
 from robustbench_rad.shortcuts.background_swap import DONOR, DONOR_LABEL, OWN_NUMBER
-from robustbench_rad.statistics.donor_swap import Swaps, donor_auc, label_benefit, swap_drop
+from robustbench_rad.statistics.donor_swap import Swaps, donor_auc, donor_permutation_p, label_benefit, swap_drop
 from robustbench_rad.statistics.estimate import Estimate
+from robustbench_rad.statistics.multiplicity import holm
 
 WATCHED = 0.02  # of the donor's harm: below the tolerance and yet worth a look
+DONORS_AUC = "AUROC for the donor's label"
 HARMS = {"donor": "score tells the donor's label", "drop": "AUROC owed to the surroundings"}
 
 
 def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
     """Judge both harms of every finding, and say which columns these cases have no power for."""
-    judged, not_powered = marked(context, criteria(context, check))
-    return CheckOutcome(judged=judged, tables=[_table(context, check)], notices=not_powered)
+    p_values = _p_values(context, check.id)
+    judged, not_powered = marked(context, [_with_p(item, p_values) for item in criteria(context, check)])
+    return CheckOutcome(judged=judged, tables=[_table(context, check, p_values)], notices=not_powered)
 
 
 def criteria(context: JudgeContext, check: CheckSpec) -> list[Judged]:
@@ -55,6 +58,36 @@ def criteria(context: JudgeContext, check: CheckSpec) -> list[Judged]:
         for harm, make in makes.items()
     ]
     return [_warned(item) for item in judge_jointly(context, check, comparisons)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PValue:
+    """P-value of a finding's donors, their labels being permuted, and by Holm over the findings."""
+
+    p: float
+    adjusted: float
+
+
+def _p_values(context: JudgeContext, condition: str) -> dict[str, PValue]:
+    """Of every finding that has one; the criterion of the others says why."""
+    raw: dict[str, float] = {}
+    for finding in context.findings:
+        try:
+            raw[finding] = donor_permutation_p(swaps(context, condition, finding)[0], seed=context.seed)
+        except StatisticsError:
+            continue
+    adjusted = holm(list(raw.values())) if raw else ()
+    return {finding: PValue(p=p, adjusted=float(a)) for (finding, p), a in zip(raw.items(), adjusted, strict=True)}
+
+
+def _with_p(item: Judged, p_values: Mapping[str, PValue]) -> Judged:
+    """The criterion of the donor's label with its p-value beside the interval, which judges."""
+    criterion = item.criterion
+    value = p_values.get(criterion.finding)
+    if value is None or criterion.quantity != HARMS["donor"] or criterion.harm.estimate is None:
+        return item
+    reason = f"{criterion.reason}; permutation of donors: p {value.p:.2g}, by Holm {value.adjusted:.2g}"
+    return replace(item, criterion=criterion.model_copy(update={"reason": reason}))
 
 
 def _warned(item: Judged) -> Judged:
@@ -147,26 +180,27 @@ def _swapped(context: JudgeContext, condition: str, finding: str) -> NDArray[np.
     return np.asarray(np.any(used, axis=0), dtype=np.bool_)
 
 
-def _table(context: JudgeContext, check: CheckSpec) -> Table:
+def _table(context: JudgeContext, check: CheckSpec, p_values: Mapping[str, PValue]) -> Table:
     return Table(
         check=check.id,
         domain=check.domain,
         title="What the surroundings of other patients do to the score",
-        columns=["finding", "what", "images", "donors", "estimate", "lower", "upper", "note"],
-        rows=[row for finding in context.findings for row in _rows(context, check.id, finding)],
+        columns=["finding", "what", "images", "donors", "estimate", "lower", "upper", "p", "p, Holm", "note"],
+        rows=[row for finding in context.findings for row in _rows(context, check.id, finding, p_values.get(finding))],
         note="AUROC for the donor's label: 0.5 when the score does not follow the surroundings. Owed to them: AUROC "
         "with donors of the same label minus AUROC with donors of either label, so the seam cancels. Clean minus swapped: what "
-        "the swap costs in all, seam and unfamiliarity included. Blind to what does not go with the label in these cases.",
+        "the swap costs in all, seam and unfamiliarity included. p: labels dealt anew to the donors, each with all its images; "
+        "the interval judges. Blind to what does not go with the label in these cases.",
     )
 
 
-def _rows(context: JudgeContext, condition: str, finding: str) -> list[list[Cell]]:
+def _rows(context: JudgeContext, condition: str, finding: str, p: PValue | None) -> list[list[Cell]]:
     try:
         found, clean = swaps(context, condition, finding)
     except StatisticsError as error:
-        return [[finding, "all", None, None, None, None, None, f"not assessable: {error.message}"]]
+        return [[finding, "all", *[None] * 7, f"not assessable: {error.message}"]]
     makes: dict[str, Callable[[], Estimate]] = {
-        "AUROC for the donor's label": partial(donor_auc, found, confidence=context.confidence),
+        DONORS_AUC: partial(donor_auc, found, confidence=context.confidence),
         "AUROC owed to the surroundings": partial(label_benefit, found, confidence=context.confidence),
         "AUROC, clean minus swapped": partial(swap_drop, found, clean, confidence=context.confidence),
     }
@@ -174,6 +208,7 @@ def _rows(context: JudgeContext, condition: str, finding: str) -> list[list[Cell
     for name, make in makes.items():
         shown = try_interval(make)
         why = "" if shown.estimate is not None else f"not assessable: {shown.method}"
-        numbers = [shown.estimate, shown.lower, shown.upper]
+        tested = [p.p, p.adjusted] if p and name == DONORS_AUC else [None, None]
+        numbers = [shown.estimate, shown.lower, shown.upper, *tested]
         rows.append([finding, name, len(found.scores), len(np.unique(found.donor)), *numbers, why])
     return rows

@@ -92,7 +92,24 @@ def test_a_donor_told_beyond_0_52_is_warned_of_short_of_a_failure():
 def test_criteria_are_those_of_the_judgement():
     given = context(3, b=0.5)
     alone = [item.criterion for item in background_swap.criteria(given, CHECK)]
-    assert alone == verdicts(given)
+    assert [(c.id, c.verdict, c.harm) for c in alone] == [(c.id, c.verdict, c.harm) for c in verdicts(given)]
+
+
+def test_the_permutation_of_donors_stands_beside_the_interval_and_never_judges():
+    for b, least in ((1.0, True), (0.0, False)):
+        outcome = background_swap.judge(context(9, b=b), CHECK)
+        donor, drop = (item.criterion for item in outcome.judged)
+        assert ("permutation of donors: p 0.0005, by Holm 0.0005" in donor.reason) is least
+        assert "permutation of donors: p" in donor.reason
+        assert "permutation" not in drop.reason
+        (table,) = outcome.tables
+        assert {len(row) for row in table.rows} == {len(table.columns)}
+        tested = [row[table.columns.index("p")] for row in table.rows]
+        assert (tested[0] < 0.001) is least
+        assert tested[1:] == [None, None]
+    (row,) = background_swap.judge(context(4, signal=0.0), CHECK).tables[0].rows
+    assert len(row) == 10
+    assert row[-1].startswith("not assessable")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,15 @@ from scipy.stats import norm
 
 from robustbench_rad.errors import StatisticsError
 from robustbench_rad.statistics.auc import auc
-from robustbench_rad.statistics.donor_swap import Swaps, donor_auc, label_benefit, swap_drop, two_way, weighted_area
+from robustbench_rad.statistics.donor_swap import (
+    Swaps,
+    donor_auc,
+    donor_permutation_p,
+    label_benefit,
+    swap_drop,
+    two_way,
+    weighted_area,
+)
 
 
 def draw(rng, *, n=400, donors=160, levels=3, b=0.0, r=0.7, seam=0.3, images=1):
@@ -145,3 +153,34 @@ def test_few_donors_or_patients_of_a_label_are_not_powered():
     for estimate in (donor_auc, label_benefit, lambda s: swap_drop(s, clean)):
         with pytest.raises(StatisticsError, match=r"not powered: 8 donors with and 8 without"):
             estimate(swaps)
+
+
+def test_the_permutation_p_holds_its_level_whatever_donors_do_that_has_nothing_to_do_with_their_label():
+    """Surroundings move the score by 1 SD (r = 0.5: as much with as without the finding), and a donor serves many images."""
+    few = [
+        donor_permutation_p(draw(np.random.default_rng(seed), n=200, donors=40, b=b, r=0.5)[0], seed=seed, draws=199)
+        for seed in range(200)
+        for b in (0.0, 1.0)
+    ]
+    for p in (np.array(few[::2]), np.array(few[1::2])):
+        assert 0.05 < (p <= 0.1).mean() < 0.16
+        assert 0.42 < p.mean() < 0.58
+
+
+def test_a_marker_that_goes_with_the_donors_label_has_the_least_p():
+    used, _ = draw(np.random.default_rng(0), b=1.5, r=0.9)
+    assert donor_permutation_p(used, seed=0, draws=999) == pytest.approx(1 / 1000)
+    order = np.random.default_rng(1).permutation(len(used.scores))
+    names = ("scores", "label", "donor_label", "case", "recipient", "donor")
+    mixed = Swaps(**{name: getattr(used, name)[order] for name in names}, n_patients=used.n_patients)
+    assert donor_permutation_p(mixed, seed=0, draws=999) == donor_permutation_p(used, seed=0, draws=999)
+
+
+def test_equal_scores_have_p_one_and_donors_of_two_labels_are_refused():
+    swaps, _ = draw(np.random.default_rng(2))
+    flat = Swaps(**{**vars(swaps), "scores": np.zeros(len(swaps.scores))})
+    assert donor_permutation_p(flat, seed=0, draws=99) == 1.0
+    torn = swaps.donor_label.copy()
+    torn[np.flatnonzero(swaps.donor == swaps.donor[0])[0]] = 1 - torn[0]
+    with pytest.raises(StatisticsError, match="with and without the finding"):
+        donor_permutation_p(Swaps(**{**vars(swaps), "donor_label": torn}), seed=0)
