@@ -55,12 +55,14 @@ MissingBaselineOption = Annotated[
     bool, typer.Option("--allow-missing-baseline", help="Go on when there is no baseline yet; the report says so.")
 ]
 RootOption = Annotated[
-    Path | None, typer.Option("--root", help="Folder that relative paths of the plan start from [its own folder].")
+    Path | None, typer.Option("--root", help="Folder that relative paths of the plan start from; default: its own.")
 ]
 ProfileOption = Annotated[str | None, typer.Option("--profile", help="quick, standard, full, or a TOML file.")]
 FolderOption = Annotated[Path | None, typer.Option("--run-folder", help="Where the run and its report lie.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1, …")]
-WorkersOption = Annotated[int | None, typer.Option("--workers", min=0, help="Processes that decode images.")]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=0, metavar="N", help="Processes that decode images.")
+]
 PickleOption = Annotated[
     bool, typer.Option("--allow-pickle", help="Load pickled modules; they can run any code. Only for files you made.")
 ]
@@ -274,7 +276,9 @@ def list_(
 @command
 def demo(
     folder: Annotated[Path, typer.Option("--folder", help="Where the two runs lie.")] = Path("robustbench-rad-demo"),
-    cases: Annotated[int, typer.Option("--cases", min=20, max=1200, help="Phantoms to audit.")] = 1200,
+    cases: Annotated[
+        int, typer.Option("--cases", min=20, max=1200, metavar="N", help="Phantoms to audit, 20 to 1200.")
+    ] = 1200,
     train: Annotated[bool, typer.Option("--train", help="Make the two classifiers again first.")] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,

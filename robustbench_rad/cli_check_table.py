@@ -46,7 +46,10 @@ def check_table(
         list[str] | None, typer.Option("--sum", metavar="'A + B = C'", help="A printed sum; may be repeated.")
     ] = None,
     decimals: Annotated[
-        int | None, typer.Option("--decimals", min=0, max=7, help="Decimals printed, where trailing zeros were lost.")
+        int | None,
+        typer.Option(
+            "--decimals", min=0, max=7, metavar="N", help="Decimals printed, 0 to 7, where trailing zeros were lost."
+        ),
     ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,

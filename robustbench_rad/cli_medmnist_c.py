@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
     from robustbench_rad.corruption_errors import Figure, Row, Summary
 
-PlanArgument = Annotated[Path, typer.Argument(help="A plan whose [model] is tested.", show_default=False)]
+PlanArgument = Annotated[Path, typer.Argument(help="A plan; its model is tested.", show_default=False)]
 FolderArgument = Annotated[Path, typer.Argument(help="Folder of one set: its .npz files.", show_default=False)]
 CleanOption = Annotated[Path, typer.Option("--clean", help="MedMNIST archive with the clean test images.")]
-OnlyOption = Annotated[str | None, typer.Option("--only", help="Corruptions, e.g. pixelate,shot_noise [all].")]
-SetOption = Annotated[str | None, typer.Option("--set", help="Name of the set, e.g. pneumoniamnist [the folder's].")]
+OnlyOption = Annotated[str | None, typer.Option("--only", help="Corruptions, e.g. pixelate,shot_noise; default: all.")]
+SetOption = Annotated[
+    str | None, typer.Option("--set", help="Name of the set, e.g. pneumoniamnist; default: the folder's.")
+]
 RootOption = Annotated[Path | None, typer.Option("--root", help="Folder that the plan's paths start from.")]
 
 

@@ -21,12 +21,14 @@ Source = Annotated[
 ]
 Root = Annotated[Path | None, typer.Option("--root", help="Folder that the plan's paths start from.")]
 Where = Annotated[
-    list[str] | None, typer.Option("--where", help="Filter such as 'view = PA | AP', 'age >= 60'; repeat to chain.")
+    list[str] | None,
+    typer.Option("--where", metavar="TEXT", help="Filter such as 'view = PA | AP', 'age >= 60'; repeat to chain."),
 ]
 By = Annotated[
-    list[str] | None, typer.Option("--by", help="Column of subgroups; 'sex, view' crosses two; may be repeated.")
+    list[str] | None,
+    typer.Option("--by", metavar="TEXT", help="Column of subgroups; 'sex, view' crosses two; may be repeated."),
 ]
-Finding = Annotated[list[str] | None, typer.Option("--finding", help="Of a manifest: a label column.")]
+Finding = Annotated[list[str] | None, typer.Option("--finding", metavar="TEXT", help="Of a manifest: a label column.")]
 Patient = Annotated[str, typer.Option("--patient", help="Of a manifest: the patient column.")]
 Waterfall = Annotated[
     Number, typer.Option("--waterfall", metavar="CASES", help="Start of a chain of fractions: 377110 .65 .03 …")
@@ -47,8 +49,23 @@ Discordance = Annotated[
 Correlation = Annotated[float, typer.Option("--correlation", help="Of two AUROCs of the same cases.")]
 Power = Annotated[float, typer.Option("--power", help="Chance of finding the drop.")]
 Alpha = Annotated[float, typer.Option("--alpha", help="Two-sided level.")]
+
+
+def _at_least_one(value: int | None) -> int | None:
+    # min=1 would do, but writes a range beside the option that leaves the longest name too little of eighty columns.
+    if value is not None and value < 1:
+        raise typer.BadParameter(f"expected 1 or more, got {value}")
+    return value
+
+
 Comparisons = Annotated[
-    int | None, typer.Option("--comparisons", min=1, help="Judged together; default: those of the profile, else 1.")
+    int | None,
+    typer.Option(
+        "--comparisons",
+        callback=_at_least_one,
+        metavar="N",
+        help="Judged together; default: those of the profile, else 1.",
+    ),
 ]
 Icc = Annotated[float, typer.Option("--icc", help="Intraclass correlation of images of one patient.")]
 ClusterSize = Annotated[float, typer.Option("--cluster-size", help="Images per patient.")]

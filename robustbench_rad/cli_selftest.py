@@ -35,8 +35,10 @@ ASSOCIATION = 0.7
 ENOUGH_CASES = 400  # with fewer, a strong mark is often left open: docs/validity.md
 INSIDE = "device in the lung"  # covered by every mask: no audit of what lies outside can see it
 
-CasesOption = Annotated[int, typer.Option("--cases", min=50, help="Phantoms per data set.")]
-ReplicatesOption = Annotated[int, typer.Option("--replicates", min=1, help="Data sets per defect and control.")]
+CasesOption = Annotated[int, typer.Option("--cases", min=50, metavar="N", help="Phantoms per data set.")]
+ReplicatesOption = Annotated[
+    int, typer.Option("--replicates", min=1, metavar="N", help="Data sets per defect and control.")
+]
 TrainedOption = Annotated[bool, typer.Option("--trained", help="Train networks too; takes about a minute each.")]
 ProfileOption = Annotated[
     str, typer.Option("--profile", help="Whose shortcut audits: quick, standard, full, or a file.")

@@ -24,12 +24,16 @@ from robustbench_rad.cli_support import (
 
 ShiftArgument = Annotated[str, typer.Argument(help="Id of a shift: robustbench-rad list shift.", show_default=False)]
 ImageArgument = Annotated[Path, typer.Argument(help="PNG, TIFF, DICOM or NIfTI file.", show_default=False)]
-LevelsOption = Annotated[str | None, typer.Option("--levels", help="Levels, e.g. 0.5,0.25 [those of the shift].")]
+LevelsOption = Annotated[
+    str | None, typer.Option("--levels", help="Levels, e.g. 0.5,0.25; default: those of the shift.")
+]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Option of the shift: name=value; repeatable.")]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Picture to write: .png, .pdf or .svg.")]
 WindowOption = Annotated[str | None, typer.Option("--window", help="Values shown black and white, e.g. -1000,200.")]
 ZoomOption = Annotated[str | None, typer.Option("--zoom", help="Row,column of the zoom as shares, e.g. 0.4,0.6.")]
-SliceOption = Annotated[int | None, typer.Option("--slice", min=0, help="Take one slice of a volume as a plane.")]
+SliceOption = Annotated[
+    int | None, typer.Option("--slice", min=0, metavar="N", help="Take one slice of a volume as a plane.")
+]
 SeedOption = Annotated[int, typer.Option("--seed", help="For shifts that draw at random.")]
 
 

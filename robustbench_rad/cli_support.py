@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import os
 import sys
@@ -110,7 +111,17 @@ def command(function: Command) -> Command:
             _report(output, "internal error", f"{type(error).__name__}: {error}", hint)
             raise typer.Exit(ExitCode.INTERNAL) from error
 
+    guarded.__doc__ = _paragraphs(function.__doc__ or "")
     return guarded  # type: ignore[return-value]
+
+
+def _paragraphs(text: str) -> str:
+    r"""A docstring with one line for each paragraph: help is wrapped to the terminal, not where the source breaks.
+
+    >>> _paragraphs("First.\n\n    A longer\n    one.")
+    'First.\n\nA longer one.'
+    """
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in inspect.cleandoc(text).split("\n\n"))
 
 
 def _report(output: Output, kind: str, message: str, hint: str | None) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from robustbench_rad.cli import app
@@ -94,6 +95,34 @@ def test_allowing_inconclusive_does_not_cover_zero_checks(call, edit, workshop):
     edit("seed = 7", 'seed = 7\ninconclusive = "allow"')
     (workshop / "profile.toml").write_text('name = "empty"\nversion = 1\n[domains.clean]\n[checks]\n')
     assert call("gate", "plan.toml", "--run-folder", "run", "-q").exit_code == 3
+
+
+COMMANDS = [
+    *(
+        [name]
+        for name in ("audit", "gate", "show", "list", "demo", "init", "check-table", "measure", "medmnist-c", "power")
+    ),
+    *([name] for name in ("selftest", "sheet", "profile")),
+    ["profile", "lock"],
+    ["profile", "show"],
+]
+
+
+@pytest.mark.parametrize("words", [[], *COMMANDS], ids=" ".join)
+def test_help_is_whole_at_eighty_columns(call, monkeypatch, words):
+    """No name of an option is cut, and every word of its help is printed, brackets too."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERMINAL_WIDTH", "80")
+    shown = call(*words, "--help").stdout
+    assert not any(len(line) > 80 for line in shown.splitlines())
+    said = " ".join(shown.replace("│", " ").split())
+    found = typer.main.get_command(app)
+    for word in words:
+        found = found.commands[word]
+    for parameter in found.params:
+        assert all(name in said for name in parameter.opts if name.startswith("--")), parameter.opts
+        assert set(re.sub(r"\s+", " ", parameter.help or "").split()) <= set(said.split()), parameter.help
+    assert " ".join((found.help or "").split()) in said
 
 
 def test_a_locked_profile_cannot_be_loosened_by_a_plan(call, workshop):
