@@ -94,12 +94,46 @@ def brier_estimates(
     overfit = _overfit(truth - fitted, p, place, patient, draws=draws, seed=seed)
     chance = float(np.quantile(_overfit(truth - p, p, place, patient, draws=draws, seed=seed), (1 + confidence) / 2))
     drawn = np.array([_saved(truth, level, place, weight) for weight in case_weights(patient, draws=draws, seed=seed)])
+    gains = (p - truth) ** 2 - best, (truth - truth.mean()) ** 2 - best
+    parts = _Parts(patient=patient, n_patients=n_patients, size=size, degrees=degrees, bias=float(overfit.mean()))
+    return BrierEstimates(
+        score=_never_certain(score, size, 1.0),
+        miscalibration=parts.estimate(
+            found.miscalibration, drawn[:, 0], gains[0], 1.0, shown=found.miscalibration > chance, confidence=confidence
+        ),
+        discrimination=parts.estimate(
+            found.discrimination, drawn[:, 1], gains[1], MOST_UNCERTAIN, shown=True, confidence=confidence
+        ),
+        uncertainty=_uncertainty(truth, patient, n_patients, confidence),
+    )
 
-    def part(value: float, samples: Floats, gain: Floats, ceiling: float, *, shown: bool) -> Estimate:
-        influence = cluster_influence((gain - gain.mean()) / len(gain), patient, n_patients)
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Parts:
+    """What the intervals of both parts of a score rest on.
+
+    Attributes:
+        patient: ``(n,)`` patient index.
+        n_patients: C, patients of the audit.
+        size: Effective number of cases.
+        degrees: Of freedom.
+        bias: What overfitting adds to a part.
+    """
+
+    patient: Indices
+    n_patients: int
+    size: float
+    degrees: float
+    bias: float
+
+    def estimate(
+        self, value: float, samples: Floats, gain: Floats, ceiling: float, *, shown: bool, confidence: float
+    ) -> Estimate:
+        """A part with its interval, from bootstrap ``samples`` and the ``gain`` of each case; from 0 where not ``shown``."""
+        influence = cluster_influence((gain - gain.mean()) / len(gain), self.patient, self.n_patients)
         error = max(float(samples.std(ddof=1)), float(np.sqrt(covariance(influence, influence))))
-        half = student_quantile(confidence, degrees) * error
-        centre = value - float(overfit.mean())
+        half = student_quantile(confidence, self.degrees) * error
+        centre = value - self.bias
         made = Estimate(
             value=value,
             lower=min(max(centre - half, 0.0), value) if shown else 0.0,
@@ -108,17 +142,7 @@ def brier_estimates(
             method="patient bootstrap, corrected for overfitting",
             influence=influence,
         )
-        return _never_certain(made, size, ceiling)
-
-    gains = (p - truth) ** 2 - best, (truth - truth.mean()) ** 2 - best
-    miscalibration = part(found.miscalibration, drawn[:, 0], gains[0], 1.0, shown=found.miscalibration > chance)
-    discrimination = part(found.discrimination, drawn[:, 1], gains[1], MOST_UNCERTAIN, shown=True)
-    return BrierEstimates(
-        score=_never_certain(score, size, 1.0),
-        miscalibration=miscalibration,
-        discrimination=discrimination,
-        uncertainty=_uncertainty(truth, patient, n_patients, confidence),
-    )
+        return _never_certain(made, self.size, ceiling)
 
 
 def _overfit(residual: Floats, p: Floats, place: Indices, patients: Indices, *, draws: int, seed: int) -> Floats:

@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from robustbench_rad.errors import StatisticsError
 from robustbench_rad.statistics.association import pooled
-from robustbench_rad.statistics.auc import auc, rank
+from robustbench_rad.statistics.auc import Ranking, auc, rank
 from robustbench_rad.statistics.clusters import check_patients
 from robustbench_rad.statistics.estimate import Estimate
 from robustbench_rad.statistics.folds import patient_folds
@@ -70,6 +70,16 @@ def metadata_auc(
     """
     truth = np.asarray(labels, dtype=np.float64)
     code, patient = _codes(columns, truth), check_patients(patients, len(truth), n_patients)
+    code = _varying(code, truth)
+    if code.shape[1] == 1 and len(np.unique(code[~np.isnan(truth)])) == 2:
+        found = auc(truth, code[:, 0], patient, n_patients, confidence=confidence)
+        return found if found.value >= 0.5 else found.affine(scale=-1.0, offset=1.0)
+    strata = _held_out(truth, code, patient, n_patients, seed)
+    return pooled(strata, f"{len(strata)} folds of patients", confidence=confidence)
+
+
+def _varying(code: Indices, truth: Floats) -> Indices:
+    """The columns that vary among cases with a known label."""
     known = ~np.isnan(truth)
     counts = int((truth == 1).sum()), int((truth == 0).sum())
     if min(counts) < LEAST:
@@ -77,11 +87,13 @@ def metadata_auc(
     varies = [len(np.unique(column[known])) > 1 for column in code.T]
     if not any(varies):
         raise StatisticsError("the metadata do not vary among cases with a known label")
-    code = code[:, varies]
-    if code.shape[1] == 1 and len(np.unique(code[known])) == 2:
-        found = auc(truth, code[:, 0], patient, n_patients, confidence=confidence)
-        return found if found.value >= 0.5 else found.affine(scale=-1.0, offset=1.0)
+    return code[:, varies]
+
+
+def _held_out(truth: Floats, code: Indices, patient: Indices, n_patients: int, seed: int) -> list[Ranking]:
+    """Each fold of patients ranked by what the others say of its values."""
     fit = _counted if code.shape[1] == 1 else _regressed
+    known = ~np.isnan(truth)
     strata = []
     fold = np.where(known, patient_folds(truth, patient, FOLDS, seed), -1)
     for number in range(FOLDS):
@@ -92,7 +104,7 @@ def metadata_auc(
             strata.append(replace(ranking, influence=np.sqrt(SHARED) * ranking.influence))
     if not strata:
         raise StatisticsError("no fold of patients holds both labels: more patients are needed")
-    return pooled(strata, f"{len(strata)} folds of patients", confidence=confidence)
+    return strata
 
 
 def _codes(columns: ArrayLike, truth: Floats) -> Indices:

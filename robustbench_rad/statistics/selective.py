@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -95,26 +95,12 @@ def risk_coverage(
     slope = fixed + wrong[order] * _within_ties(_from_here(1 / place), sure[order])
     ideal = float(np.maximum(0.0, 1 - (1 - rate) * len(mean) / place).mean())
     ideal_slope = -np.log(max(1 - rate, 1 / len(mean))) * (wrong[order] - rate)
-    bound = _bound_without_errors(wrong, patient, confidence) if rate == 0 else None
-    degrees = min(count_patients(patient[wrong == outcome]) for outcome in (0.0, 1.0)) - 1
+    spread = student_quantile(confidence, min(count_patients(patient[wrong == e]) for e in (0.0, 1.0)) - 1)
 
     def estimate(value: float, derivative: Floats, *, skewed: bool) -> Estimate:
         influence = cluster_influence((derivative - derivative.mean()) / len(mean), patient[order], n_patients)
-        half = student_quantile(confidence, degrees) * float(np.sqrt(covariance(influence, influence)))
-        limits, method = (value - half, value + half), "Student, clustered"
-        if half < value or (skewed and value > 0):
-            factor = float(np.exp(min(half / value, 700.0)))
-            limits, method = (value / factor, value * factor), "Student, clustered, log scale"
-        if bound is not None:
-            limits, method = (0.0, bound), "Clopper-Pearson, errors first"
-        return Estimate(
-            value=value,
-            lower=max(limits[0], 0.0),
-            upper=min(limits[1], 1.0),
-            confidence=confidence,
-            method=method,
-            influence=influence,
-        )
+        made = _estimate(value, influence, spread, skewed=skewed, confidence=confidence)
+        return made if rate > 0 else _without_errors(made, wrong, patient)
 
     return RiskCoverage(
         coverage=place / len(mean),
@@ -122,6 +108,30 @@ def risk_coverage(
         area=estimate(area, slope, skewed=True),
         excess=estimate(max(area - ideal, 0.0), slope - ideal_slope, skewed=False),
     )
+
+
+def _estimate(value: float, influence: Floats, spread: float, *, skewed: bool, confidence: float) -> Estimate:
+    """An area with ``spread`` standard errors to either side, on the log scale where it can be."""
+    half = spread * float(np.sqrt(covariance(influence, influence)))
+    limits, method = (value - half, value + half), "Student, clustered"
+    if half < value or (skewed and value > 0):
+        factor = float(np.exp(min(half / value, 700.0)))
+        limits, method = (value / factor, value * factor), "Student, clustered, log scale"
+    return Estimate(
+        value=value,
+        lower=max(limits[0], 0.0),
+        upper=min(limits[1], 1.0),
+        confidence=confidence,
+        method=method,
+        influence=influence,
+    )
+
+
+def _without_errors(estimate: Estimate, wrong: Floats, patients: Indices) -> Estimate:
+    """The upper limit is the area when a share e of errors comes first: ``e - e ln e``."""
+    rate = clopper_pearson(0, effective_size(wrong, patients), confidence=estimate.confidence)[1]
+    bound = float(rate - rate * np.log(rate))
+    return replace(estimate, lower=0.0, upper=min(bound, 1.0), method="Clopper-Pearson, errors first")
 
 
 def safe_coverage(
@@ -202,9 +212,3 @@ def _within_ties(values: Floats, sure: Floats) -> Floats:
 
 def _from_here(values: Floats) -> Floats:
     return np.asarray(np.cumsum(values[::-1])[::-1], dtype=np.float64)
-
-
-def _bound_without_errors(wrong: Floats, patients: Indices, confidence: float) -> float:
-    """Area when a share e of errors comes first: ``e - e ln e``."""
-    rate = clopper_pearson(0, effective_size(wrong, patients), confidence=confidence)[1]
-    return float(rate - rate * np.log(rate))

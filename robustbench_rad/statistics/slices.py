@@ -83,27 +83,14 @@ def worst_slice(
         medical imaging, doi:10.1145/3368555.3384468.
     """
     table, success = np.asarray(features, dtype=np.float64), np.asarray(successes, dtype=np.bool_)
-    counted = np.asarray(valid, dtype=np.bool_)
     if table.ndim != 2 or table.shape[1] == 0 or len(table) != len(success):
         raise StatisticsError(f"slices: expected features of {len(success)} cases, got shape {table.shape}")
     patient = check_patients(patients, len(success), n_patients)
-    counted = counted & np.isfinite(table).all(axis=1)
-    half = patient_folds(np.where(counted, 1.0, np.nan), patient, 2, seed) == 0
-    found_on, tested_on = counted & half, counted & ~half
-    if min(found_on.sum(), tested_on.sum()) < 2 * LEAST:
-        raise StatisticsError(
-            f"slices: {int(counted.sum())} cases in two halves of the patients, {4 * LEAST} or more are needed"
-        )
+    counted = np.asarray(valid, dtype=np.bool_) & np.isfinite(table).all(axis=1)
+    found_on, tested_on = _halves(counted, patient, seed)
     group = _grouped(table, found_on, counted, slices, seed)
-    rates = {}
-    for number in range(slices):
-        here = group == number
-        cells = [(half_of & side).sum() for half_of in (found_on, tested_on) for side in (here, ~here)]
-        if min(cells) >= LEAST:
-            rates[number] = float(success[found_on & ~here].mean() - success[found_on & here].mean())
-    if not rates:
-        raise StatisticsError(f"slices: none has {LEAST} cases, and {LEAST} beside it, in both halves of the patients")
-    worst = max(rates, key=lambda number: rates[number])
+    gaps = _gaps(success, group, slices, found_on, tested_on)
+    worst = max(gaps, key=lambda number: gaps[number])
     members = group == worst
     outside, inside = (
         proportion(success, tested_on & side, patient, n_patients, confidence=confidence)
@@ -112,11 +99,35 @@ def worst_slice(
     return Slice(
         members=members,
         tested=tested_on,
-        chosen_gap=rates[worst],
+        chosen_gap=gaps[worst],
         inside=inside,
         outside=outside,
         gap=difference(outside, inside),
     )
+
+
+def _halves(counted: Flags, patient: Indices, seed: int) -> tuple[Flags, Flags]:
+    """Counted cases of either half of the patients."""
+    half = patient_folds(np.where(counted, 1.0, np.nan), patient, 2, seed) == 0
+    found_on, tested_on = counted & half, counted & ~half
+    if min(found_on.sum(), tested_on.sum()) < 2 * LEAST:
+        raise StatisticsError(
+            f"slices: {int(counted.sum())} cases in two halves of the patients, {4 * LEAST} or more are needed"
+        )
+    return found_on, tested_on
+
+
+def _gaps(success: Flags, group: Indices, slices: int, found_on: Flags, tested_on: Flags) -> dict[int, float]:
+    """Gap, on the half that they were found on, of the slices with enough cases in both."""
+    gaps = {}
+    for number in range(slices):
+        here = group == number
+        cells = [(half & side).sum() for half in (found_on, tested_on) for side in (here, ~here)]
+        if min(cells) >= LEAST:
+            gaps[number] = float(success[found_on & ~here].mean() - success[found_on & here].mean())
+    if not gaps:
+        raise StatisticsError(f"slices: none has {LEAST} cases, and {LEAST} beside it, in both halves of the patients")
+    return gaps
 
 
 def _grouped(table: Floats, learned_on: Flags, counted: Flags, slices: int, seed: int) -> Indices:

@@ -45,6 +45,21 @@ class _Cases:
     patient: Indices
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Side:
+    """What the cases of one label have to do with a re-weighted AUC.
+
+    Attributes:
+        mean: ``(A,)`` mean placement of each value of the attribute; its weighted mean is the AUC.
+        deviations: ``(n,)`` of each case, 0 for those of the other label.
+        size: Cases that the weighted ones are worth.
+    """
+
+    mean: Floats
+    deviations: Floats
+    size: float
+
+
 def inflation(
     labels: ArrayLike,
     scores: ArrayLike,
@@ -133,28 +148,17 @@ def reweighted_auc(
     """
     cases = _cases(labels, scores, codes, patients, n_patients)
     share = np.bincount(cases.code) / len(cases.code)
-    deviations = np.zeros(len(cases.code))
-    moved = np.zeros(len(share))  # how the area moves with the share of each value
-    sizes = []
-    value = 0.0
-    for label in (1.0, 0.0):
-        own, others = cases.truth == label, cases.truth != label
-        count = np.bincount(cases.code[own], minlength=len(share))
-        placed = _placed(cases.score[own], cases.score[others], _weights(cases.code[others], share))
-        placed = placed if label == 1 else 1 - placed
-        mean = np.bincount(cases.code[own], weights=placed, minlength=len(share)) / count
-        deviations[own] = share[cases.code[own]] / count[cases.code[own]] * (placed - mean[cases.code[own]])
-        _widen(deviations, own, cases)
-        moved += mean
-        value = float(share @ mean)
-        sizes.append(1 / float((share**2 / count).sum()))
+    positive, negative = (_side(cases, label, share) for label in (1.0, 0.0))
+    deviations = positive.deviations + negative.deviations
     degrees = _degrees(deviations, cases)
+    moved = positive.mean + negative.mean  # how the area moves with the share of each value
     deviations += (moved[cases.code] - float(share @ moved)) / len(cases.code)
     influence = cluster_influence(deviations, cases.patient, n_patients)
+    value = float(share @ negative.mean)
     lower, upper = score_limits(
         value,
         covariance(influence, influence),
-        lambda area: symmetric_variance(area, sizes[0], sizes[1]),
+        lambda area: symmetric_variance(area, positive.size, negative.size),
         degrees=degrees,
         confidence=confidence,
     )
@@ -166,7 +170,21 @@ def reweighted_auc(
         method="re-weighted, score-inverted Hanley-McNeil on the effective numbers of cases",
         influence=influence,
     )
-    return Reweighted(estimate=estimate, positives=sizes[0], negatives=sizes[1])
+    return Reweighted(estimate=estimate, positives=positive.size, negatives=negative.size)
+
+
+def _side(cases: _Cases, label: float, share: Floats) -> _Side:
+    """The cases of one label, placed among the weighted cases of the other."""
+    own, others = cases.truth == label, cases.truth != label
+    code = cases.code[own]
+    count = np.bincount(code, minlength=len(share))
+    placed = _placed(cases.score[own], cases.score[others], _weights(cases.code[others], share))
+    placed = placed if label == 1 else 1 - placed
+    mean = np.bincount(code, weights=placed, minlength=len(share)) / count
+    deviations = np.zeros(len(cases.code))
+    deviations[own] = share[code] / count[code] * (placed - mean[code])
+    _widen(deviations, own, cases)
+    return _Side(mean=mean, deviations=deviations, size=1 / float((share**2 / count).sum()))
 
 
 def _cases(labels: ArrayLike, scores: ArrayLike, codes: ArrayLike, patients: ArrayLike, n_patients: int) -> _Cases:
