@@ -68,7 +68,7 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
     ]
     tables = [_table(context, check, columns, sources), _prevalences(context, check, usable)] if columns else []
     notices = [
-        text for finding in context.findings for source in sources[:1] if (text := _notice(context, finding, source))
+        text for finding in context.findings for source in sources if (text := _notice(context, finding, source))
     ]
     return CheckOutcome(judged=judged, tables=tables, notices=notices)
 
@@ -136,8 +136,9 @@ def _notice(context: JudgeContext, finding: str, source: Source) -> str:
         return ""
     if alone.lower <= 0.5 or beyond.value >= LEAST_HEADROOM:
         return ""
+    alone_of = f"the {source.name}" if source.role == NUISANCE else "the declared metadata"
     return (
-        f"{finding}: the declared metadata alone reach an AUROC of {_span(alone, '.2f')}, the model {_span(beyond, '+.2f')} "
+        f"{finding}: {alone_of} alone reach an AUROC of {_span(alone, '.2f')}, the model {_span(beyond, '+.2f')} "
         "beyond it: what it knows of the image is not shown on these cases"
     )
 

@@ -57,6 +57,16 @@ def test_a_model_that_reads_the_site_alone_is_warned_of():
     assert "beyond it" in notice
 
 
+def test_nuisance_columns_that_alone_reach_the_model_are_warned_of_beside_others():
+    rng = np.random.default_rng(5)
+    ward = np.where(rng.random(N) < np.where(LABEL == 1, 0.8, 0.2), "A", "B")
+    found = outcome((SITE == "A") + 0.0, site=SITE, ward=ward, roles={"site": "nuisance", "ward": "risk_factor"})
+    assert [notice.split(" alone")[0] for notice in found.notices] == [
+        "f: the declared metadata",
+        "f: the nuisance columns",
+    ]
+
+
 @pytest.mark.parametrize("prevalence", [0.5, 0.1, 0.03])
 def test_a_column_of_noise_never_alarms_beside_a_good_model_and_seldom_beside_a_poor_one(prevalence):
     alarms = 0
