@@ -28,7 +28,7 @@ from robustbench_rad.shortcuts.background_swap import DONOR, DONOR_LABEL
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from robustbench_rad.audit import Prepared
+    from robustbench_rad.audit.prepared import Prepared
     from robustbench_rad.cases import Case, CaseTable
     from robustbench_rad.conditions import Batch, Variant
     from robustbench_rad.evaluation import Evaluator

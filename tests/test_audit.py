@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from robustbench_rad import audit as audit_module
 from robustbench_rad.audit import prepare, run_audit
+from robustbench_rad.classifier import untouched
 from robustbench_rad.errors import DataError, ModelError, PlanError, RunFolderError
 from robustbench_rad.evaluation import Evaluator
 from robustbench_rad.plan import read_plan
@@ -279,7 +279,7 @@ def test_the_model_is_left_as_it_was(workshop, edit):
     module[1].train()
     before = {name: value.clone() for name, value in module.state_dict().items()}
     state = torch.get_rng_state()
-    with audit_module.untouched(module):
+    with untouched(module):
         module(torch.zeros(1, 1, 16, 16)).sum().backward()
     assert torch.equal(torch.get_rng_state(), state)
     assert module[1].training
