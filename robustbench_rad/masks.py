@@ -116,7 +116,7 @@ def mask_of(given: npt.NDArray[Any], shape: tuple[int, ...]) -> Tensor | Misfit:
     """A mask in memory as ``(1, *shape)`` boolean, or of which other size it is.
 
     >>> mask_of(np.ones((2, 3)), (2, 2))
-    Misfit(expected=(2, 2), got=(2, 3))
+    Misfit(expected=(2, 2), got=(2, 3), at_input=())
     """
     return _boolean(given != 0) if given.shape == shape else Misfit(expected=shape, got=given.shape)
 
@@ -140,6 +140,17 @@ def load_atlas(path: Path) -> Tensor:
             f"{path}: the atlas {problem}", hint="An atlas is a mask: not 0 inside the anatomy, 0 elsewhere."
         )
     return atlas
+
+
+def refit_mask(mask: Tensor, shape: tuple[int, ...]) -> Tensor | None:
+    """A plane at the size of an image of the same aspect ratio (within 1 %) by nearest neighbour; None for any other.
+
+    >>> import torch
+    >>> refit_mask(torch.tensor([[[True, False]]]), (2, 4)).int().tolist()
+    [[[1, 1, 0, 0], [1, 1, 0, 0]]]
+    """
+    fitted = _refit(mask[0].cpu().numpy(), shape)
+    return None if fitted is None else _boolean(fitted)
 
 
 def mask_problem(mask: Tensor) -> str | None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 MISFIT = "the anatomy mask has another size than its image: resample it with nearest neighbour"
 RESAMPLE = "resample each mask to the size of its image with nearest neighbour"
+REDRAW = "or an atlas to the size of the model's input, which fits images of every size"
 MOST_SIZES = 3
 
 
@@ -25,10 +26,12 @@ class Misfit:
     Attributes:
         expected: ``(H, W)`` or ``(D, H, W)`` of the image.
         got: Size of the mask, of any number of axes.
+        at_input: Of an atlas, one mask for all cases, the size of the model's input, which would fit too; else empty.
     """
 
     expected: tuple[int, ...]
     got: tuple[int, ...]
+    at_input: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         """Both sizes, in rows and columns.
@@ -36,7 +39,13 @@ class Misfit:
         >>> str(Misfit(expected=(8, 12), got=(12, 8)))
         'expected a mask of the size of its image, 8 × 12, got 12 × 8'
         """
-        return f"expected a mask of the size of its image, {size_text(self.expected)}, got {size_text(self.got)}"
+        expected, got = size_text(self.expected), size_text(self.got)
+        if self.at_input:
+            return (
+                f"expected an atlas of the size of the image, {expected}, of its aspect ratio, or of the size of the model's "
+                f"input, {size_text(self.at_input)}, got {got}"
+            )
+        return f"expected a mask of the size of its image, {expected}, got {got}"
 
 
 def size_text(shape: tuple[int, ...]) -> str:
@@ -69,10 +78,19 @@ def misfit_summary(misfits: Mapping[str, Misfit], cases: int) -> str:
     more = [f"and {len(ranked) - MOST_SIZES} more pairs of sizes"] * (len(ranked) > MOST_SIZES)
     come, their, are = ("comes", "its", "is") if len(misfits) == 1 else ("come", "their", "are")
     left = "No case is left with a mask" if len(misfits) == cases else "What needs masks has those of the other cases"
+    after = f"{left}, and an audit that finds none is not assessable; else nothing is left out."
+    atlas = ranked[0][0]
+    if atlas.at_input:
+        images = [f"{size_text(m.expected)} ({count})" for m, count in ranked[:MOST_SIZES]]
+        return (
+            f"the atlas, {size_text(atlas.got)}, fits the images of {cases - len(misfits)} of {cases} cases; the others are "
+            f"taken for cases without a mask: draw the atlas at the size of the model's input, {size_text(atlas.at_input)}, "
+            f"which fits images of every size. Sizes of the others: {', '.join([*images, *more])}. {after}"
+        )
     return (
         f"{len(misfits)} of {cases} cases {come} with an anatomy mask of another size than {their} image, and {are} taken for "
         f"cases without one: {RESAMPLE}. Sizes: {', '.join([*sizes, *more])}; a plane of the same aspect ratio within 1 % is "
-        f"brought to its image. {left}, and an audit that finds none is not assessable; else nothing is left out."
+        f"brought to its image. {after}"
     )
 
 

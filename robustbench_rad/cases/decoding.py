@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from robustbench_rad.anatomy_providers import NamedProvider
+from robustbench_rad.atlas import Atlas
 from robustbench_rad.cases.records import Case, CaseRecord, Reader
 
 if TYPE_CHECKING:
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
     from robustbench_rad.misfits import Misfit
 
 
-def decode(record: CaseRecord, reader: Reader, provider: NamedProvider | None = None) -> Case:
-    """Decode one case.
+def decode(
+    record: CaseRecord, reader: Reader, provider: NamedProvider | None = None, atlas: Atlas | None = None
+) -> Case:
+    """Decode one case; an atlas is the mask of every case, whatever mask an item of a data set brings.
 
     Raises:
         ImageError: The image is unreadable, of another unit, or outside its declared range.
@@ -33,7 +36,7 @@ def decode(record: CaseRecord, reader: Reader, provider: NamedProvider | None = 
 
     image = reader.read(record)
     pixels = torch.from_numpy(np.ascontiguousarray(image.pixels))[None]
-    anatomy = _anatomy(record, pixels, image, provider)
+    anatomy = atlas.on(tuple(pixels.shape[1:])) if atlas else _anatomy(record, pixels, image, provider)
     return Case(
         record=record,
         image=pixels,
@@ -41,6 +44,7 @@ def decode(record: CaseRecord, reader: Reader, provider: NamedProvider | None = 
         stored_bits=image.stored_bits,
         spacing_mm=record.spacing_mm or image.spacing_mm,
         anatomy=None if isinstance(anatomy, Misfit) else anatomy,
+        anatomy_at_input=None if atlas is None or isinstance(anatomy, Misfit) else atlas.at_input,
         misfit=anatomy if isinstance(anatomy, Misfit) else None,
         lesion=_lesion(record, pixels, image),
         tissue=_tissue(record, pixels, image),

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from robustbench_rad.anatomy_providers import NamedProvider
+from robustbench_rad.atlas import read_atlas
 from robustbench_rad.cases.records import Unreadable
 from robustbench_rad.cases.table import CaseTable, Progress
 from robustbench_rad.errors import DataError
@@ -23,11 +24,13 @@ def read_cases(plan: Plan, *, volumes: bool = False) -> CaseTable:
 
     Raises:
         DataError: A manifest, a label or a file is not as declared.
+        PlanError: The plan's atlas is not.
     """
     from robustbench_rad.data.boxes import with_boxes
     from robustbench_rad.data.sources import read_source
 
     volumes = volumes or len(plan.model.input.size) == 3
+    atlas = read_atlas(plan, volumes=volumes)
     source = read_source(plan, volumes=volumes)
     table = CaseTable(
         findings=plan.model.names,
@@ -36,6 +39,7 @@ def read_cases(plan: Plan, *, volumes: bool = False) -> CaseTable:
         reader=source.reader,
         excluded=source.excluded,
         provider=_provider(plan),
+        atlas=atlas,
     )
     return table.subset(plan.data.max_cases, plan.seed) if plan.data.max_cases else table
 

@@ -74,7 +74,9 @@ class Case:
         stored_bits: Bit depth of the stored pixels.
         spacing_mm: Row, column (slice, row, column for volumes) spacing, or None.
         anatomy: Boolean mask of the shape of ``image`` at native sampling, or None.
-        lesion: Boolean mask of the lesions, likewise; all False: the case has none; None: it is not said where they are.
+        anatomy_at_input: Boolean mask of an atlas at the size of the model's input, the same for all cases; None: what
+            ``anatomy`` becomes at that size.
+        lesion: Boolean mask of the lesions, as ``anatomy``; all False: the case has none; None: it is not said where they are.
         tissue: uint8 of the shape of ``image``: 1 fluid, 2 grey matter, 3 white matter, 0 none of them; None: no map.
         burned_in: True when the file says that it carries burned-in annotation.
         attributes: Whitelisted DICOM attributes of the file as text; empty for other formats.
@@ -88,6 +90,7 @@ class Case:
     stored_bits: int
     spacing_mm: tuple[float, ...] | None = None
     anatomy: Tensor | None = None
+    anatomy_at_input: Tensor | None = None
     lesion: Tensor | None = None
     tissue: Tensor | None = None
     burned_in: bool = False

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robustbench_rad.anatomy_providers import HULL, NamedProvider
+from robustbench_rad.atlas import Atlas
 from robustbench_rad.cases.decoding import decode, stored_sha256
 from robustbench_rad.cases.records import Case, CaseRecord, Reader, Unreadable
 from robustbench_rad.errors import DataError, suggestion
@@ -35,6 +36,7 @@ class CaseTable:
         reader: Decodes them.
         excluded: Reason → number of cases (or files of a folder) left out.
         provider: Finds the anatomy in images that come without a mask; None: nobody does.
+        atlas: One mask of the anatomy for all cases, or None.
     """
 
     findings: tuple[str, ...]
@@ -43,6 +45,7 @@ class CaseTable:
     reader: Reader
     excluded: Mapping[str, int] = field(default_factory=dict)
     provider: NamedProvider | None = None
+    atlas: Atlas | None = None
     _fingerprints: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
     _misfits: dict[str, Misfit | None] = field(default_factory=dict, repr=False, compare=False)
 
@@ -56,7 +59,9 @@ class CaseTable:
 
     @property
     def found_by(self) -> str | bool:
-        """Who finds the anatomy, for hashes: True for the hull of the body, False for nobody, else a name."""
+        """Who finds the anatomy, for hashes: True for the hull of the body, False for nobody, else a name or an atlas' hash."""
+        if self.atlas is not None:
+            return f"atlas {self.atlas.sha256}"
         if self.provider is None or self.provider.name == HULL:
             return self.provider is not None
         return self.provider.name
@@ -99,7 +104,7 @@ class CaseTable:
 
     def load(self, index: int) -> Case:
         """Decode one case: see :func:`~robustbench_rad.cases.decoding.decode` for the errors raised."""
-        return decode(self.records[index], self.reader, self.provider)
+        return decode(self.records[index], self.reader, self.provider, self.atlas)
 
     def verify(self, *, workers: int = 0, progress: Progress | None = None) -> list[Unreadable]:
         """Decode every case once, so that a long run does not meet a damaged file half-way.
@@ -152,7 +157,7 @@ class CaseTable:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over case ids, patients, labels, metadata, spacing, images, masks and lesions; folders do not count.
+        """SHA-256 over case ids, patients, labels, metadata, spacing, images, masks, atlas and lesions; folders do not count.
 
         Files not yet seen by :meth:`verify` are read.
         """

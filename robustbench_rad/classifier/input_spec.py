@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -68,7 +69,7 @@ class InputSpec:
         if tuple(images.shape[2:]) == size:
             return images
         if self.resize is not Resize.STRETCH:
-            images, size = _fit_aspect(images, self.size, self.resize)
+            size = _fit_aspect(images.shape[2:], self.size, self.resize)
         return _centre(_interpolate(images, size, self), self.size)
 
     def display_spacing(self, spacing_mm: Sequence[float], native: Sequence[int]) -> tuple[float, ...]:
@@ -84,6 +85,28 @@ class InputSpec:
             scales = [max(scales) if self.resize is Resize.PAD else min(scales)] * len(scales)
         return tuple(spacing * scale for spacing, scale in zip(spacing_mm, scales, strict=True))
 
+    def display_places(self, native: Sequence[int]) -> tuple[Tensor, ...]:
+        """Row and column (slice, row, column) of the display that the centres of an image's rows and columns fall on.
+
+        Args:
+            native: Spatial size of the image.
+
+        Returns:
+            Per axis ``(native,)`` int64; below 0, or :attr:`size` and above, where :meth:`resized` crops.
+
+        >>> [axis.tolist() for axis in InputSpec(size=(2, 2), resize=Resize.PAD).display_places((4, 1))]
+        [[0, 0, 1, 1], [0]]
+        >>> [axis.tolist() for axis in InputSpec(size=(2, 2), resize=Resize.CROP).display_places((4, 2))]
+        [[-1, 0, 1, 2], [0, 1]]
+        """
+        size = self.size
+        if tuple(native) != size and self.resize is not Resize.STRETCH:
+            size = _fit_aspect(native, self.size, self.resize)
+        return tuple(
+            ((torch.arange(given, dtype=torch.float64) + 0.5) * target / given).long() + (own - target) // 2
+            for given, target, own in zip(native, size, self.size, strict=True)
+        )
+
     def network(self, display: Tensor) -> Tensor:
         """Replicate the grey plane to the network's channels and normalise."""
         shape = (1, self.channels, *[1] * (display.ndim - 2))
@@ -92,10 +115,10 @@ class InputSpec:
         return (display - mean) / std
 
 
-def _fit_aspect(images: Tensor, size: tuple[int, ...], resize: Resize) -> tuple[Tensor, tuple[int, ...]]:
-    scales = [target / given for target, given in zip(size, images.shape[2:], strict=True)]
+def _fit_aspect(native: Sequence[int], size: tuple[int, ...], resize: Resize) -> tuple[int, ...]:
+    scales = [target / given for target, given in zip(size, native, strict=True)]
     scale = min(scales) if resize is Resize.PAD else max(scales)
-    return images, tuple(max(1, round(given * scale)) for given in images.shape[2:])
+    return tuple(max(1, round(given * scale)) for given in native)
 
 
 def _interpolate(images: Tensor, size: tuple[int, ...], spec: InputSpec) -> Tensor:

@@ -16,7 +16,7 @@ from robustbench_rad.stored import Grid, Limits
 
 if TYPE_CHECKING:
     from robustbench_rad.cases import Case
-    from robustbench_rad.classifier import Classifier
+    from robustbench_rad.classifier import Classifier, InputSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Batches:
         """Bring cases of any shape to one display batch; clean margins are not yet known."""
         planes = [self._display(case) for case in cases]
         spec = self.classifier.input
-        anatomy = [None if c.anatomy is None else resize_mask(c.anatomy, spec) for c in cases]
+        anatomy = [_at_input(case, spec) for case in cases]
         lesion = [None if c.lesion is None else resize_mask(c.lesion, spec, touched=True) for c in cases]
         return self._batch(
             cases,
@@ -149,6 +149,12 @@ class Batches:
         if unit is not Unit.SIGNAL or (low, high) == (0.0, 1.0):
             return images
         return ((images - low) / (high - low)).clamp(0.0, 1.0)  # the range was checked when the file was read
+
+
+def _at_input(case: Case, spec: InputSpec) -> Tensor | None:
+    if case.anatomy_at_input is not None or case.anatomy is None:
+        return case.anatomy_at_input
+    return resize_mask(case.anatomy, spec)
 
 
 def _native(cases: Sequence[Case]) -> Tensor:

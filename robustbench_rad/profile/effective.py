@@ -15,7 +15,7 @@ from robustbench_rad.result import Domain
 
 NEEDS = {
     "volumes": "volumes (three numbers in [model.input] size)",
-    "masks": "masks of the anatomy (a column in [data] anatomy)",
+    "masks": "masks of the anatomy (a column or an atlas in [data] anatomy)",
 }
 """What a check of a profile may need of the data (``needs = "volumes"``): without it the check is no part of the audit."""
 
@@ -153,7 +153,7 @@ def _is_lacking(plan: Plan, id: str, table: Mapping[str, Any]) -> bool:
     if needs is None:
         return False
     anatomy = plan.data.anatomy
-    has = {"volumes": len(plan.model.input.size) == 3, "masks": anatomy is not None and anatomy.column is not None}
+    has = {"volumes": len(plan.model.input.size) == 3, "masks": anatomy is not None and anatomy.provider is None}
     if needs not in has:
         raise PlanError(f"[checks.{id!r}] needs: expected one of {', '.join(NEEDS)}, got {needs!r}")
     return not has[needs]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robustbench_rad.conditions import Batch, Level, State, Variant
 from robustbench_rad.errors import DataError
-from robustbench_rad.misfits import RESAMPLE
+from robustbench_rad.misfits import REDRAW, RESAMPLE
 
 NO_MASKS = "no anatomy masks: declare [data.anatomy]"
 EMPTY_MASKS = "the anatomy masks are all empty: give masks that are not 0 where the organ is"
@@ -87,6 +87,6 @@ def without_masks(batch: Batch, state: State | None) -> str:
     if not lacking.misfits:
         return EMPTY_MASKS if lacking.fitting else NO_MASKS
     if lacking.misfits == lacking.cases:
-        return f"{WRONG_SIZE}: {RESAMPLE}"
+        return f"{WRONG_SIZE}: {RESAMPLE}, {REDRAW}"
     others = "have empty ones or none" if lacking.fitting else "have none"
-    return f"{WRONG_SIZE} in {lacking.misfits} of {lacking.cases} cases, and the others {others}: {RESAMPLE}"
+    return f"{WRONG_SIZE} in {lacking.misfits} of {lacking.cases} cases, and the others {others}: {RESAMPLE}, {REDRAW}"

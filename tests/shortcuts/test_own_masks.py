@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from robustbench_rad.conditions import Batch, Space
-from robustbench_rad.misfits import RESAMPLE
+from robustbench_rad.misfits import REDRAW, RESAMPLE
 from robustbench_rad.shortcuts._own_masks import EMPTY_MASKS, NO_MASKS, WRONG_SIZE, Lacking, without_masks
 from robustbench_rad.shortcuts.background_swap import BackgroundSwap
 from robustbench_rad.shortcuts.masked_anatomy import MaskedAnatomy
@@ -17,9 +17,9 @@ KINDS = {
 SAID = {
     "none": NO_MASKS,
     "empty": EMPTY_MASKS,
-    "wrong": f"{WRONG_SIZE}: {RESAMPLE}",
-    "wrong or none": f"{WRONG_SIZE} in 2 of 3 cases, and the others have none: {RESAMPLE}",
-    "wrong or empty": f"{WRONG_SIZE} in 1 of 3 cases, and the others have empty ones or none: {RESAMPLE}",
+    "wrong": f"{WRONG_SIZE}: {RESAMPLE}, {REDRAW}",
+    "wrong or none": f"{WRONG_SIZE} in 2 of 3 cases, and the others have none: {RESAMPLE}, {REDRAW}",
+    "wrong or empty": f"{WRONG_SIZE} in 1 of 3 cases, and the others have empty ones or none: {RESAMPLE}, {REDRAW}",
 }
 
 
