@@ -97,25 +97,24 @@ def _checks(file: ProfileFile) -> list[dict[str, Any]]:
 
 
 def _table(file: ProfileFile) -> Table:
+    """One check a row, its options below its name and its limits below each other; it fits eighty columns."""
+    from rich.console import Group
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("check", "weight", "options", "δ", "Δ"):
-        shown.add_column(column, overflow="fold", no_wrap=column == "check")
+    shown.add_column("check", overflow="fold")
+    shown.add_column("weight", no_wrap=True)
+    for column in ("", "δ", "Δ"):
+        shown.add_column(column, no_wrap=True, justify="left" if not column else "right")
     for check in _checks(file):
         weight = next((str(s.weight) for d, s in file.domains.items() if str(d) == check["domain"]), "1.0")
         name = check["id"] + (" (critical)" if check["critical"] else "")
         options = "; ".join(f"{key} {value}" for key, value in check["options"].items())
-        deltas = [_numbers(check[key]) for key in ("tolerance", "critical_harm")]
-        shown.add_row(Text(name), weight if not check["informational"] else "shown", Text(options), *map(Text, deltas))
+        named = Group(Text(name), Padding(Text(options), (0, 0, 0, 2))) if options else Text(name)
+        tolerance, critical = check["tolerance"] or {}, check["critical_harm"] or {}
+        limits = [(key, f"{value:g}", f"{critical[key]:g}") for key, value in tolerance.items()]
+        columns = ["\n".join(column) for column in zip(*limits, strict=True)]
+        shown.add_row(named, weight if not check["informational"] else "shown", *map(Text, columns))
     return shown
-
-
-def _numbers(table: dict[str, float] | None) -> str:
-    """``0.05`` for one number, ``auroc 0.05, sensitivity 0.1`` for several.
-
-    >>> _numbers({"": 0.05}), _numbers({"hide": 0.3, "create": 0.2}), _numbers(None)
-    ('0.05', 'hide 0.3, create 0.2', '')
-    """
-    return ", ".join(f"{name} {value:g}".strip() for name, value in (table or {}).items())

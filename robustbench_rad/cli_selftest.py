@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 STRENGTHS = (0.1, 0.3, 1.0)
 ASSOCIATION = 0.7
 ENOUGH_CASES = 400  # with fewer, a strong mark is often left open: docs/validity.md
+WIDE = 110  # columns of a console that holds the table of audits with one line a row
 INSIDE = "device in the lung"  # covered by every mask: no audit of what lies outside can see it
 
 CasesOption = Annotated[int, typer.Option("--cases", min=50, metavar="N", help="Phantoms per data set.")]
@@ -159,7 +160,10 @@ def _show(
 ) -> None:
     from robustbench_rad.planted.tables import audits_table, kinds_table, trained_table
 
-    tables: list[Table] = [audits_table(checks, trials), kinds_table(trials)]
+    tables: list[Table] = [
+        audits_table(checks, trials, stacked=output.console.width < WIDE),
+        kinds_table(trials),
+    ]
     if networks:
         tables.append(trained_table(networks))
     for table in tables:

@@ -87,19 +87,26 @@ def sentence(priced: Sequence[Price]) -> str:
 
 
 def price_table(priced: Sequence[Price]) -> Table:
-    """A rich table, dearest first."""
+    """A rich table, dearest first; it fits eighty columns."""
     total = sum(price.total for price in priced)
-    shown = Table(title="Price, in forward passes (a backward counts two), at most", title_justify="left", box=None)
-    shown.add_column("condition")
-    for name in ("levels", "a case", "cases", "to learn", "in all", "share"):
-        shown.add_column(name, justify="right")
+    learning = any(price.once for price in priced)
+    shown = Table(
+        title="Price, in forward passes (a backward counts two), at most",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
+    shown.add_column("condition", overflow="fold")
+    for name in ("a case", "cases", *(["to learn"] if learning else []), "in all", "share"):
+        shown.add_column(name, justify="right", no_wrap=True)
     for price in sorted(priced, key=lambda price: -price.total):
-        shown.add_row(*_cells(price), f"{price.total / total:.0%}")
-    shown.add_row("all", "", "", "", "", f"{total:,.0f}", "")
+        shown.add_row(*_cells(price, learning=learning), f"{price.total / total:.0%}")
+    shown.add_row("all", *[""] * (2 + learning), f"{total:,.0f}", "")
     return shown
 
 
-def _cells(price: Price) -> tuple[str, ...]:
-    a_case = f"{price.per_case * price.factor:,.4g}"
-    once = f"{price.once * price.factor:,.0f}" if price.once else ""
-    return price.id, str(price.levels), a_case, f"{price.cases:,}", once, f"{price.total:,.0f}"
+def _cells(price: Price, *, learning: bool) -> tuple[str, ...]:
+    each = price.per_case * price.factor
+    a_case = f"{each:,.0f}" if each >= 1000 else f"{each:.4g}"
+    once = [f"{price.once * price.factor:,.0f}" if price.once else ""] if learning else []
+    return price.id, a_case, f"{price.cases:,}", *once, f"{price.total:,.0f}"

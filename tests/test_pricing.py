@@ -48,6 +48,17 @@ def test_the_table_shows_what_is_learned_once():
     assert "158" in text
 
 
+def test_the_table_fits_eighty_columns_with_every_name_whole():
+    names = ("clean", "shortcut.spike-and-recovery", "attack.few-pixel-evolution", "shift.xr.detector-mtf")
+    made = [Price(id=name, levels=3, per_case=1234.5, cases=99_999, once=50_000) for name in names]
+    console = Console(width=80, file=StringIO())
+    console.print(price_table(made))
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) == 2 + len(names) + 1  # title and head, one line each, and the sum
+    for name in names:
+        assert any(line.startswith(f"{name} ") and " 123,498,766 " in line for line in lines)
+
+
 def test_the_sentence_names_the_dearest():
     text = sentence(prices([Fgsm(), PgdLinf()], findings=1, cases=100))
     assert "attack.pgd-linf" in text
