@@ -22,7 +22,7 @@ from robustbench_rad.checks.attributes import Attribute, attribute
 from robustbench_rad.checks.comparisons import Comparison, judge_jointly, missing_check
 from robustbench_rad.checks.context import CheckOutcome, Floats, JudgeContext
 from robustbench_rad.checks.informational import Cell, limits, shown
-from robustbench_rad.checks.metrics import NAMES, correct, usable_labels
+from robustbench_rad.checks.metrics import NAMES, correct, usable_labels, without_signal
 from robustbench_rad.checks.subgroup import LEAST, Grouping, gap_comparisons, group_metric, lacking_cases
 from robustbench_rad.criteria import Judged
 from robustbench_rad.errors import StatisticsError
@@ -75,8 +75,10 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
     judged = [_declared(column) for column in found if column.assessable]
     sizes = {finding: _by_size(context, check, finding) for finding in context.findings}
     comparisons = [
-        comparison
-        for finding in context.findings
+        replace(comparison, doubt=comparison.doubt or doubt)
+        for finding, doubt in zip(
+            context.findings, map(partial(without_signal, context), context.findings), strict=True
+        )
         for grouping in (*(judged if asked or check.informational else ()), *_known(sizes[finding]))
         for metric in STRATUM_METRICS
         for comparison in gap_comparisons(context, grouping, finding, metric)

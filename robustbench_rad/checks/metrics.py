@@ -20,6 +20,7 @@ from robustbench_rad.statistics.proportions import paired_interval, paired_share
 
 METRICS = ("auroc", "sensitivity", "specificity")
 NAMES = {"auroc": "AUROC", "sensitivity": "sensitivity", "specificity": "specificity"}
+NO_SIGNAL = "not assessable: the model shows no signal on these cases, so a pass would mean nothing"
 Mask = NDArray[np.bool_]
 
 
@@ -90,6 +91,15 @@ def usable_labels(context: JudgeContext, finding: str, margins: Floats) -> Float
     if not (~np.isnan(label)).any():
         raise StatisticsError("no case with a known label could be altered like this")
     return label
+
+
+def without_signal(context: JudgeContext, finding: str) -> str:
+    """Why no pass of an audit may be believed: a model that tells nothing has nothing to lose; "" where it has a signal."""
+    try:
+        signal = metric(context, "auroc", finding, context.clean(finding), context.confidence)
+    except StatisticsError as error:
+        return f"not assessable: whether the model has a signal cannot be told, {error.message}"
+    return NO_SIGNAL if signal.lower <= 0.5 else ""
 
 
 def curve(context: JudgeContext, check: CheckSpec, finding: str, name: str, select: Callable[[Level], bool]) -> Curve:

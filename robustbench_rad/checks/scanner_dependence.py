@@ -19,7 +19,7 @@ from robustbench_rad.checks.attributes import MOST_VALUES, NUISANCE, ROLES, Attr
 from robustbench_rad.checks.comparisons import Comparison, judge_jointly, try_interval
 from robustbench_rad.checks.context import CheckOutcome, JudgeContext
 from robustbench_rad.checks.informational import shown
-from robustbench_rad.checks.metrics import metric, usable_labels
+from robustbench_rad.checks.metrics import usable_labels, without_signal
 from robustbench_rad.criteria import Judged
 from robustbench_rad.errors import StatisticsError
 from robustbench_rad.profile import CheckSpec
@@ -30,7 +30,6 @@ from robustbench_rad.statistics.multiplicity import holm
 from robustbench_rad.statistics.permutation import DRAWS, any_value_permutation_p, trend_permutation_p
 from robustbench_rad.statistics.rank_correlation import AUC_SCALE, conditional_spearman
 
-NO_SIGNAL = "not assessable: the model shows no signal on these cases, so that it tells no scanner means nothing"
 CONFIRM = (
     "a scanner-dependent score, a matter of robustness: the scanner may physically change the evidence; a learned shortcut is "
     "confirmed by masked anatomy or a background swap, of a global trait by a patch shuffle"
@@ -58,22 +57,15 @@ def criteria(context: JudgeContext, check: CheckSpec) -> list[Judged]:
     """What is judged, by its intervals alone: the nuisance columns."""
     comparisons = [
         comparison
-        for finding, doubt in zip(context.findings, map(partial(_doubt, context), context.findings), strict=True)
+        for finding, doubt in zip(
+            context.findings, map(partial(without_signal, context), context.findings), strict=True
+        )
         for column in attributes(context)
         if column.role == NUISANCE
         for comparison in _column(context, finding, column, doubt)
     ]
     refused = [_refused(finding, "", NO_COLUMN) for finding in context.findings]
     return judge_jointly(context, check, comparisons or refused)
-
-
-def _doubt(context: JudgeContext, finding: str) -> str:
-    """Why no pass may be believed: a model that tells nothing tells no scanner either; "" where it has a signal."""
-    try:
-        signal = metric(context, "auroc", finding, context.clean(finding), context.confidence)
-    except StatisticsError as error:
-        return f"not assessable: whether the model has a signal cannot be told, {error.message}"
-    return NO_SIGNAL if signal.lower <= 0.5 else ""
 
 
 def _column(context: JudgeContext, finding: str, column: Attribute, doubt: str) -> list[Comparison]:

@@ -117,6 +117,19 @@ def test_a_continuous_column_has_three_strata():
     assert len({row[2] for row in found.tables[0].rows}) == 3
 
 
+def test_a_model_without_signal_never_passes():
+    rng = np.random.default_rng(1)
+    n = 20_000
+    label, tubes = np.tile([1.0, 0.0], n // 2), rng.choice(["no", "yes"], n)
+    options = {"columns": ["tubes"], **MARGINS}
+    for signal, verdict in ((0.0, Verdict.INCONCLUSIVE), (2.0, Verdict.PASS)):
+        found = strata(outcome(signal * label + rng.normal(size=n), label=label, options=options, tubes=tubes))
+        assert {item.verdict for item in found.values()} == {verdict}
+        assert all(item.harm.upper < MARGINS["tolerance"]["auroc"] for item in found.values())
+        if not signal:
+            assert all("the model shows no signal" in item.reason for item in found.values())
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
