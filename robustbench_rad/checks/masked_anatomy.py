@@ -168,11 +168,17 @@ def _reading(context: JudgeContext, condition: str, fill: str, finding: str, con
 
 
 def _shape(context: JudgeContext, condition: str, finding: str, confidence: float) -> tuple[float, float]:
-    """Limits of the AUROC that the shape of the mask alone gives; 0.5 where there are no masks of cases."""
-    margins = context.margins(condition, SHAPE, finding)
+    """Limits of the AUROC that the shape of the mask alone gives; 0.5 without masks of cases, and where its score is dust.
+
+    Dust has an order too, and one that tells the label would excuse a shortcut that it is no part of.
+    """
+    margins, clean = context.margins(condition, SHAPE, finding), context.clean(finding)
     if np.isnan(margins).all():
         return 0.5, 0.5
-    found = _auroc(context, finding, _rounded(margins, context.clean(finding)), confidence)
+    spread = spread_ratio(margins, clean, context.patients, context.n_patients, confidence=confidence)
+    if spread.upper < DUST:
+        return 0.5, 0.5
+    found = _auroc(context, finding, _rounded(margins, clean), confidence)
     return found.lower, found.upper
 
 
@@ -208,10 +214,10 @@ def _table(context: JudgeContext, check: CheckSpec) -> Table:
             *("retained spread", "lower", "upper"),
         ],
         rows=rows,
-        note="Above the outline: AUROC minus that of shape-only, paired, on the cases that have a mask of their own; below 0 "
-        "where the outline tells more than what lies outside. Retained spread: SD of the margins on these images over SD on "
-        "clean images. An AUROC well above 0.5 with a spread wholly below 0.02 is dust. The audit sees only shortcuts that go "
-        "with the label in these cases.",
+        note="Above the outline: AUROC minus that of shape-only, paired, on the cases that have a mask of their own, dust "
+        "counted as 0.5; below 0 where the outline tells more than what lies outside. Retained spread: SD of the margins on "
+        "these images over SD on clean images. An AUROC well above 0.5 with a spread wholly below 0.02 is dust. The audit sees "
+        "only shortcuts that go with the label in these cases.",
     )
 
 
@@ -233,7 +239,7 @@ def _row(context: JudgeContext, condition: str, level: str, finding: str) -> lis
 
 
 def _above_outline(context: JudgeContext, condition: str, level: str, finding: str) -> Estimate:
-    """AUROC of a fill minus that of the outline alone, paired.
+    """AUROC of a fill minus that of the outline alone, paired; dust tells nothing, 0.5.
 
     Raises:
         StatisticsError: A row that shows the outline itself, no case with a mask of its own, or one class.
@@ -243,5 +249,5 @@ def _above_outline(context: JudgeContext, condition: str, level: str, finding: s
     masked, outline = context.margins(condition, level, finding), context.margins(condition, SHAPE, finding)
     masked, outline = (np.where(np.isnan(masked + outline), np.nan, one) for one in (masked, outline))
     label, clean = usable_labels(context, finding, masked), context.clean(finding)
-    pair = (context.rank(label, _rounded(one, clean)) for one in (masked, outline))
+    pair = (context.rank(label, without_dust(one, clean)) for one in (masked, outline))
     return difference_of_rankings(*pair, confidence=context.confidence)

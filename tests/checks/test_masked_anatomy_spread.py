@@ -110,6 +110,18 @@ def test_the_difference_to_the_outline_alone_is_shown_paired_on_cases_with_a_mas
         assert lower > 0.3
 
 
+def test_an_outline_of_which_hardly_any_spread_is_left_excuses_no_shortcut_however_it_ranks():
+    telling = 5 * (LABEL - 0.5) + RNG.normal(size=N)
+    for share, verdict in ((0.005, Verdict.FAIL), (0.5, Verdict.PASS)):
+        found = outcome(0.5, outline=share * telling * CLEAN.std() / telling.std())
+        (item,) = found.judged
+        assert item.criterion.verdict is verdict
+        rows = {row[1]: row for row in found.tables[0].rows}
+        place = found.tables[0].columns.index("above the outline")
+        assert rows["shape-only"][3] > 0.95  # as it ranks
+        assert (rows["atlas-mean"][place] > 0.3) is (verdict is Verdict.FAIL)
+
+
 def test_without_masks_of_cases_there_is_no_difference_to_an_outline():
     table = outcome(0.5).tables[0]
     place = table.columns.index("above the outline")
