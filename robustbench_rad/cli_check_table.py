@@ -23,8 +23,7 @@ from robustbench_rad.cli_support import (
 )
 
 if TYPE_CHECKING:
-    from robustbench_rad.consistency import Report
-    from robustbench_rad.consistency_rows import Checked
+    from robustbench_rad.consistency import Checked, Report
 
 Figure = Annotated[str | None, typer.Option(metavar="AS_PRINTED", help="As it is printed: 0.970, .97 or 97.0.")]
 Whole = Annotated[str | None, typer.Option(metavar="COUNT", help="Cases.")]
@@ -61,7 +60,7 @@ def check_table(
     Give every figure as it is printed (0.970 and 0.97 differ), or a CSV file with columns such as model, precision, recall,
     f1, accuracy, specificity, n. Exit code 0: they can; 1: they cannot; 3: cannot tell.
     """
-    from robustbench_rad.consistency_rows import check_rows, check_sums
+    from robustbench_rad.consistency import check_rows, check_sums
 
     given = {"precision": precision, "recall": recall, "f1": f1, "accuracy": accuracy, "specificity": specificity}
     given |= {"npv": npv, "n": n, "positives": positives, "negatives": negatives}

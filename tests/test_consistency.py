@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robustbench_rad.consistency import FIGURES, Consistency, Counts, Printed, check_sum, examine
-from robustbench_rad.consistency_rows import check_rows
-from robustbench_rad.consistency_search import search
+from robustbench_rad.consistency import FIGURES, Consistency, Counts, Printed, check_rows, check_sum, examine
+from robustbench_rad.consistency.whole_tables import search
 from robustbench_rad.errors import DataError
 
 

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from robustbench_rad.consistency import FIGURES, Counts, Printed, Report, check_sum, examine
+from robustbench_rad.consistency.examining import examine
+from robustbench_rad.consistency.figures import FIGURES, Counts, Printed, check_sum
+from robustbench_rad.consistency.report import Report
 from robustbench_rad.errors import DataError
 
 _NAMES = {

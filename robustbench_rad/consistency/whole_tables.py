@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_rad.consistency import FIGURES, Counts, Printed, Reach, Report, Row, conclude
+from robustbench_rad.consistency.figures import FIGURES, Counts, Printed, Row
+from robustbench_rad.consistency.report import Reach, Report, conclude
 
 Whole = NDArray[np.int64]
 
