@@ -6,17 +6,19 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from robustbench_rad.reports._format import amount, harm, interval, number, plain, points
+from robustbench_rad.reports._format import amount, harm, interval, number, percent, plain, points
 from robustbench_rad.result import (
     AuditResult,
     Criterion,
     Domain,
+    DomainScore,
     FindingSummary,
     Interval,
     LevelRecord,
     Regression,
     RegressionRow,
     RegressionVerdict,
+    Score,
     Verdict,
 )
 
@@ -124,6 +126,26 @@ def score_words(result: AuditResult) -> str:
     if score.lower is None or score.upper is None:
         return f"{points(score.total)} of 100"
     return f"{points(score.total)} of 100 [{points(score.lower)}, {points(score.upper)}]"
+
+
+def evidence_words(score: Score) -> str:
+    """How much could be decided, and what stands beside it."""
+    said = f"{percent(score.evidence_coverage)} of the profile's checks could be decided"
+    return f"{said}; {added}" if (added := added_words(score)) else said
+
+
+def added_words(score: Score) -> str:
+    """What checks that the plan adds to the profile are to the score; "" without any."""
+    added = sum(domain.added for domain in score.domains)
+    if not added:
+        return ""
+    return f"{amount(added, 'check')} added by the plan (+): no part of this share, but able to lower points"
+
+
+def decided_words(score: DomainScore) -> str:
+    """Checks of a domain that the data could decide: of the profile, and of those that the plan adds."""
+    said = f"{score.judged} of {score.checks}"
+    return f"{said}\n+{score.added_judged} of {score.added}" if score.added else said
 
 
 def claims_words(result: AuditResult) -> tuple[Verdict, str]:

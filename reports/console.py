@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from robustbench_rad.reports import _positions, _words
 from robustbench_rad.reports._certify import METRICS, certify_rows, certify_words
-from robustbench_rad.reports._format import amount, count, interval, number, percent, plain, points
+from robustbench_rad.reports._format import amount, count, interval, number, plain, points
 from robustbench_rad.result import (
     AuditResult,
     Certifiable,
@@ -128,7 +128,7 @@ def _facts(result: AuditResult) -> Table:
     grid.add_row("Score", Text(_words.score_words(result), style="bold"))
     if result.score.cap is not None:
         grid.add_row("Cap", Text(f"{points(result.score.cap)}: {plain(result.score.cap_reason, 200)}"))
-    grid.add_row("Evidence", f"{percent(result.score.evidence_coverage)} of the profile's checks could be decided")
+    grid.add_row("Evidence", _words.evidence_words(result.score))
     grid.add_row("Claims", Text(claim_words, style=STYLES[claims]))
     grid.add_row("Tested", Text(_tested(result)))
     return grid
@@ -153,7 +153,7 @@ def _domains(scores: Iterable[DomainScore]) -> Table:
     table.add_column("Decided", justify="right", no_wrap=True)
     for score in scores:
         bar = Text(_bar(score.points), style=STYLES[score.verdict])
-        decided = f"{score.judged} of {score.checks}"
+        decided = _words.decided_words(score)
         title = _words.title_of(score.domain)
         table.add_row(title, points(score.points), bar, verdict_text(score.verdict), decided)
     return table
@@ -236,7 +236,7 @@ def _certify(certifiable: Sequence[Certifiable]) -> list[RenderableType]:
         cells = [f"{number(row.joint, 3)}, δ {number(row.tolerance, 3)}" for row in rows]
         table.add_row(Text(plain(rows[0].name, 40)), count(rows[0].counts.positives), *cells)
     more = [_dim(f"  and {amount(len(whole) - _ROWS, 'more finding')}, in the report")] if len(whole) > _ROWS else []
-    rest = _dim(f" Joint drop beside its tolerance; {words.power}; what is supposed: in the report.")
+    rest = _dim(f" Planned, not measured: joint drop beside its tolerance, {words.power}; see report.")
     return [table, *more, rest]
 
 

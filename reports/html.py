@@ -31,6 +31,7 @@ def render_html(result: AuditResult) -> str:
             result=result,
             domains=domain_views(result),
             headline=_words.headline(result),
+            added=_words.added_words(result.score),
             claims={"verdict": gate, "words": words},
             role=_words.ROLES.get(result.data.role, ""),
             interval_words=_confidence(result),

@@ -14,7 +14,7 @@ from robustbench_rad.reports._certify import (
     certify_rows,
     certify_words,
 )
-from robustbench_rad.reports._format import amount, cell, count, harm, interval, number, percent, plain, points
+from robustbench_rad.reports._format import amount, cell, count, harm, interval, number, plain, points
 from robustbench_rad.result import DEFENCES, AuditResult, Certifiable, Criterion, Domain, Regression, Table, Verdict
 
 _SPECIAL = re.compile(r"([\\`*_\[\]#|~$!^])")
@@ -65,7 +65,7 @@ def _head(result: AuditResult) -> list[str]:
     score = result.score
     facts = [
         ("Score", escape(_words.score_words(result), 400)),
-        ("Evidence coverage", f"{percent(score.evidence_coverage)} of the profile's checks could be decided"),
+        ("Evidence coverage", _words.evidence_words(score)),
         ("Claims", _claims(result)),
         ("Costliest checks", _costliest(result)),
         ("Tested", _tested(result)),

@@ -17,7 +17,9 @@ COLUMNS = ("Positives", "Negatives", "Patients", "One condition", "Jointly", "Ga
 LEGEND = (
     "One condition: the same cases with and without it (paired). Jointly: judged together with the other comparisons of a "
     "check. Gap: a subgroup against the rest, or the whole set against another one of its size (unpaired). Positives for "
-    f"it: at which the joint drop is the tolerance. {NOTHING}: not even a fall to chance would show."
+    f"it: at which the joint drop is the tolerance. {NOTHING}: not even a fall to chance would show. All of it is planned from "
+    "numbers of cases by large-sample formulas; the number of cases that a verdict says would decide is another, from the "
+    "harm and the interval that were measured, which in few cases is wider than planned."
 )
 
 

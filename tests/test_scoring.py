@@ -81,6 +81,19 @@ def test_a_domain_is_the_mean_of_its_worst_quarter():
     ) == pytest.approx(35)
 
 
+def test_a_check_that_the_plan_adds_is_counted_beside_those_of_the_profile():
+    """It lowers the points and the verdict, so it must be seen; it is no evidence for what the profile asks."""
+    ids = ["a", "b", "extra", "open"]
+    checks = [*(spec(id) for id in ids[:2]), *(spec(id, profiled=False) for id in ids[2:])]
+    made = [item("a", 0.0), item("b", 0.0), item("extra", 0.5), item("open", 0.3, width=0.6)]
+    found = score_audit(made, profile(*checks), REACHED, seed=0, draws=20)
+    (domain,) = found.domains
+    assert (domain.judged, domain.checks) == (2, 2)
+    assert (domain.added_judged, domain.added) == (1, 2)
+    assert (domain.verdict, domain.points) == (Verdict.FAIL, 0.0)
+    assert found.evidence_coverage == 1.0
+
+
 def test_a_missing_check_counts_nothing_and_is_no_evidence():
     score = score_audit([item("a", 0.0)], profile(spec("a"), spec("b")), REACHED, seed=0)
     assert score.domains[0].points == 0

@@ -15,7 +15,9 @@ class DomainScore(Record):
     points: float | None = Field(description="0–100; None: nothing in the profile belongs to it")
     weight: float
     checks: int = Field(description="Number of checks of the profile")
-    judged: int = Field(description="Number of checks the data could decide")
+    judged: int = Field(description="Number of checks of the profile that the data could decide")
+    added: int = Field(default=0, description="Number of checks beyond the profile, which can only lower the points")
+    added_judged: int = Field(default=0, description="Number of those that the data could decide")
     verdict: Verdict
 
 

@@ -48,21 +48,27 @@ def reason_for_none(checks: Sequence[CheckOutcome], profile: Profile, gate: Verd
 def coverage_of(checks: Sequence[CheckOutcome]) -> float:
     """Share of the profile's checks that the data could decide."""
     profiled = [check for check in checks if check.profiled]
-    decided = [check for check in profiled if check.failed[0] or check.passed[0]]
-    return len(decided) / len(profiled) if profiled else 0.0
+    return _decided(profiled) / len(profiled) if profiled else 0.0
+
+
+def _decided(checks: Sequence[CheckOutcome]) -> int:
+    return sum(bool(check.failed[0] or check.passed[0]) for check in checks)
 
 
 def domain_score(domain: Domain, checks: Sequence[CheckOutcome], profile: Profile) -> DomainScore:
     """Points and verdict of one domain."""
     members = [check for check in checks if check.domain is domain]
     profiled = profiled_in(checks, domain)
+    added = [check for check in members if not check.profiled]
     verdict = Verdict.PASS if all(check.passed[0] for check in members) else Verdict.INCONCLUSIVE
     return DomainScore(
         domain=domain,
         points=float(domain_points(checks, domain)[0]),
         weight=weight_of(profile, domain),
         checks=len(profiled),
-        judged=sum(bool(check.failed[0] or check.passed[0]) for check in profiled),
+        judged=_decided(profiled),
+        added=len(added),
+        added_judged=_decided(added),
         verdict=Verdict.FAIL if any(check.failed[0] for check in members) else verdict,
     )
 

@@ -61,7 +61,7 @@ def test_the_console_says_it_in_short(result: AuditResult) -> None:
     text = " ".join(printed(result).split())
     assert f"{TITLE} Positives AUROC sensitivity pneumothorax 212 0.020, δ 0.050 0.112, δ 0.100" in text
     assert "nodule 4 –, δ 0.050" in text
-    assert "Joint drop beside its tolerance; 80% power; what is supposed: in the report." in text
+    assert "Planned, not measured: joint drop beside its tolerance, 80% power; see report." in text
 
 
 def test_html_and_markdown_have_the_same_introduction_legend_and_columns(result: AuditResult) -> None:

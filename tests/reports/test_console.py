@@ -11,7 +11,9 @@ import pytest
 from rich.console import Console
 
 from robustbench_rad.reports.console import print_summary, render_console
-from robustbench_rad.result import AuditResult, Score, Verdict
+from robustbench_rad.reports.html import render_html
+from robustbench_rad.reports.markdown import render_markdown
+from robustbench_rad.result import AuditResult, Domain, Score, Verdict
 
 
 def printed(result: AuditResult, width: int = 80, encoding: str = "utf-8", **options: Any) -> str:
@@ -67,6 +69,25 @@ def test_foreign_text_is_neither_markup_nor_escape(hostile: AuditResult) -> None
     assert "␛[31m[red]" in text
     assert "\x1b[31m[red]" not in text
     assert "\u202e" not in text
+
+
+def test_checks_that_the_plan_adds_are_counted_beside_the_profile_in_every_report(result: AuditResult) -> None:
+    domains = [
+        d.model_copy(update={"added": 2, "added_judged": 1} if d.domain is Domain.SHORTCUT else {})
+        for d in result.score.domains
+    ]
+    more = result.model_copy(update={"score": result.score.model_copy(update={"domains": domains})})
+    words = "2 checks added by the plan (+): no part of this share, but able to lower points"
+    text = printed(more)
+    shortcut = next(n for n, line in enumerate(text.splitlines()) if line.startswith(" Shortcut "))
+    assert [line.split()[-3:] for line in text.splitlines()[shortcut : shortcut + 2]] == [
+        ["2", "of", "2"],
+        ["+1", "of", "2"],
+    ]
+    for shown in (text, render_markdown(more), render_html(more)):
+        assert words in " ".join(shown.replace("│", " ").split())
+    assert "1 of 2 that the plan adds" in render_html(more)
+    assert "added by the plan" not in printed(result)
 
 
 def test_no_score_says_why(result: AuditResult) -> None:
