@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from robustbench_rad.errors import StatisticsError
-from robustbench_rad.statistics.probe import FOLDS, PENALTIES, Probe, _best_penalty, prepare, told
+from robustbench_rad.statistics.probe import FOLDS, PENALTIES, Probe, prepare, told
+from robustbench_rad.statistics.probe.ridge import _best_penalty
 
 
 def drawn(seed=0, *, patients=150, images=2, numbers=20, shift=0.0, values=2):
