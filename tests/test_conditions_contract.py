@@ -95,6 +95,14 @@ def marked() -> Batch:
     return replace(batch, images=images, anatomy=None)
 
 
+def crossed() -> Batch:
+    """Display planes with a bright line from top to bottom in all but the first."""
+    batch = display()
+    images = 0.3 * batch.images
+    images[1:, :, :, 9] = 0.8
+    return replace(batch, images=images, anatomy=None)
+
+
 def radiograph() -> Batch:
     """Presentation signal 64 x 64 in [0, 1]."""
     images = (0.4 + 0.3 * _disc(64, 0.6) + 0.01 * _noise(64)).clamp(0, 1)
@@ -364,6 +372,7 @@ ROWS = (
     Row(id="shortcut.insert-text", batch=display),
     Row(id="shortcut.insert-tube", batch=display),
     Row(id="shortcut.remove-markers", batch=marked),
+    Row(id="shortcut.remove-tubes", batch=crossed),
     Row(id="shortcut.patch-shuffle", batch=display),
     Row(id="shortcut.masked-anatomy", batch=display, options={"donors": 3}),
     Row(id="shortcut.scanner-probe", batch=display),

@@ -207,6 +207,13 @@ _OWN: dict[str, CheckDefaults] = {
     "shortcut.remove-markers": replace(
         _COUNTERFACTUAL, summary="What taking out the markers or the frame does to score and calls, beyond its placebo."
     ),
+    "shortcut.remove-tubes": CheckDefaults(
+        domain=Domain.SHORTCUT,
+        judge="robustbench_rad.checks.remove_tubes",
+        summary="What of the score's dependence on a nuisance column goes when tubes are taken out of the organ.",
+        tolerance=0.05,
+        critical_harm=0.20,
+    ),
     "shortcut.patch-shuffle": CheckDefaults(
         domain=Domain.SHORTCUT,
         judge="robustbench_rad.checks.patch_shuffle",

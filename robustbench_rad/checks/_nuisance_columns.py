@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from robustbench_rad.checks import defaults
 from robustbench_rad.checks.attributes import NUISANCE, Attribute, attributes
 from robustbench_rad.checks.context import Floats, JudgeContext
@@ -18,6 +21,52 @@ from robustbench_rad.statistics.within_attribute import inflation
 DEPENDENCE, WITHIN = "shortcut.scanner-dependence", "shortcut.within-attribute"
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Asked:
+    """One question to a score: does it tell this value of a nuisance column, or the trend of a continuous one?
+
+    Attributes:
+        attribute: The column.
+        value: Against all others; "continuous" for a trend.
+    """
+
+    attribute: Attribute
+    value: str
+
+    @property
+    def subgroup(self) -> str:
+        """Column and value as criteria name them."""
+        column = self.attribute.column
+        return column if self.attribute.kind == "continuous" else f"{column}={self.value}"
+
+    def carries(self) -> NDArray[np.bool_]:
+        """Cases with the value; of a continuous column those that have any."""
+        if self.attribute.kind == "continuous":
+            return self.attribute.known()
+        return np.asarray(self.attribute.indicator(self.value) == 1, dtype=np.bool_)
+
+    def told(self, context: JudgeContext, finding: str, margins: Floats, *, confidence: float) -> Estimate:
+        """Label-conditional AUROC of the margins for the value; of a trend, on the same scale.
+
+        Args:
+            context: Labels, patients and columns.
+            finding: Which finding.
+            margins: ``(N,)`` NaN where a case does not take part.
+            confidence: Of the interval.
+
+        Raises:
+            StatisticsError: No label in which both values occur.
+        """
+        label = usable_labels(context, finding, margins)
+        patients, n_patients = context.patients, context.n_patients
+        if self.attribute.kind == "continuous":
+            numbers = self.attribute.numbers
+            found = conditional_spearman(label, margins, numbers, patients, n_patients, confidence=confidence)
+            return found.affine(scale=AUC_SCALE, offset=0.5)
+        values = self.attribute.indicator(self.value)
+        return conditional_auc(label, margins, values, patients, n_patients, confidence=confidence)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Told:
     """A nuisance column, its value (or "continuous"), and the label-conditional AUROC of a score for it."""
@@ -26,6 +75,17 @@ class Told:
     value: str
     estimate: Estimate | None
     reason: str = ""
+
+
+def asked(context: JudgeContext) -> list[Asked]:
+    """Every value of every nuisance column that can be assessed; of two values the first says all."""
+    return [one for column in _nuisance(context) if column.assessable for one in _questions(column)]
+
+
+def _questions(column: Attribute) -> list[Asked]:
+    values = column.values[:1] if len(column.values) == 2 else column.values
+    names = ("continuous",) if column.kind == "continuous" else values
+    return [Asked(attribute=column, value=name) for name in names]
 
 
 def told(context: JudgeContext, finding: str, margins: Floats, confidence: float) -> list[Told]:
@@ -47,26 +107,14 @@ def _nuisance(context: JudgeContext) -> list[Attribute]:
 def _column(context: JudgeContext, finding: str, margins: Floats, column: Attribute, confidence: float) -> list[Told]:
     if not column.assessable:
         return [Told(column=column.column, value="", estimate=None, reason=column.reason)]
-    values = column.values[:1] if len(column.values) == 2 else column.values
-    names = ("continuous",) if column.kind == "continuous" else values
     rows = []
-    for value in names:
+    for one in _questions(column):
         try:
-            found = _estimate(context, usable_labels(context, finding, margins), margins, column, value, confidence)
-            rows.append(Told(column=column.column, value=value, estimate=found))
+            found = one.told(context, finding, margins, confidence=confidence)
+            rows.append(Told(column=column.column, value=one.value, estimate=found))
         except StatisticsError as error:
-            rows.append(Told(column=column.column, value=value, estimate=None, reason=error.message))
+            rows.append(Told(column=column.column, value=one.value, estimate=None, reason=error.message))
     return rows
-
-
-def _estimate(
-    context: JudgeContext, label: Floats, margins: Floats, column: Attribute, value: str, confidence: float
-) -> Estimate:
-    patients, n_patients = context.patients, context.n_patients
-    if column.kind == "continuous":
-        found = conditional_spearman(label, margins, column.numbers, patients, n_patients, confidence=confidence)
-        return found.affine(scale=AUC_SCALE, offset=0.5)
-    return conditional_auc(label, margins, column.indicator(value), patients, n_patients, confidence=confidence)
 
 
 def depended_on(context: JudgeContext, finding: str) -> list[str]:

@@ -15,6 +15,8 @@ from robustbench_rad.planted.phantoms import phantoms
 EVIDENCE = ("lesion", "heart", "dim")
 """What a model may read of the disease: a lesion, the width of the heart, or hardly anything (it was trained too little)."""
 CORE = 0.97  # share of the phantoms whose lungs hold a pixel of the core
+ALONG_PX = (-6, -5, 5, 6)  # where a blob is over and a line goes on
+ALONG_WEIGHT = 1.2  # of what lies there: a planted device moves the evidence by 0.03 SD, and would by 0.6 without
 OUTPUTS = (*EVIDENCE, *DEFECTS)
 
 
@@ -42,9 +44,15 @@ class PlantedReader(nn.Module):
 
 
 def lesion_evidence(images: Tensor, core: Tensor) -> Tensor:
-    """Largest response to a blob of the size of a lesion, in ``core``, ``(S, S)``, where no edge of a lung can be."""
-    blob = (blurred(images, 1.5) - blurred(images, 2.5))[:, 0]
-    return torch.where(core, blob, blob.new_full((), -1.0)).amax((1, 2))
+    """Largest response to a blob of the size of a lesion that ends above and below, so that it reads past a catheter.
+
+    Args:
+        images: ``(N, 1, S, S)``.
+        core: ``(S, S)`` where no edge of a lung can be.
+    """
+    blob = (blurred(images, 1.5) - blurred(images, 3.0))[:, 0]
+    along = torch.stack([blob.roll(rows, 1) for rows in ALONG_PX]).mean(0)
+    return torch.where(core, blob - ALONG_WEIGHT * along, blob.new_full((), -1.0)).amax((1, 2))
 
 
 def heart_evidence(images: Tensor) -> Tensor:

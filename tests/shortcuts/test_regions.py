@@ -1,4 +1,4 @@
-"""Regions beside the anatomy: covered for the findings whose evidence may lie there, and for them alone."""
+"""Regions beside the anatomy: covered for the findings whose evidence may lie there, kept in a swap; and exempt findings."""
 
 from dataclasses import replace
 
@@ -7,17 +7,27 @@ import pytest
 import torch
 from PIL import Image
 
+from robustbench_rad.checks import background_swap, border_ablation
 from robustbench_rad.checks import masked_anatomy as judge
 from robustbench_rad.checks.context import JudgeContext
 from robustbench_rad.conditions import Batch, Space
 from robustbench_rad.errors import PlanError
 from robustbench_rad.plan import make_plan
-from robustbench_rad.profile import check_spec
-from robustbench_rad.scores import Column, ScoreTable
-from robustbench_rad.shortcuts.masked_anatomy import NO_SPACING, MaskedAnatomy
+from robustbench_rad.profile import check_spec, read_profile
+from robustbench_rad.result import Verdict
+from robustbench_rad.scores import Column, Quantity, ScoreTable
+from robustbench_rad.scoring.outcomes import check_outcomes
+from robustbench_rad.shortcuts.background_swap import BackgroundSwap, donor_level
+from robustbench_rad.shortcuts.border_ablation import BorderAblation
+from robustbench_rad.shortcuts.masked_anatomy import NO_SPACING, MaskedAnatomy, fill_level
 
 SIDE = 64
 CHECK = check_spec("shortcut.masked-anatomy", {})
+SWAP, BORDER = check_spec("shortcut.background-swap", {}), check_spec("shortcut.border-ablation", {})
+
+
+def donor_levels():
+    return tuple(donor_level(number) for number in (1, 2, 3))
 
 
 class Query:
@@ -147,7 +157,94 @@ def test_a_finding_is_judged_by_the_images_that_cover_its_region():
     assert judged({"f": "masks/corner.png"}, "corner.png").verdict == "pass"
 
 
-def test_an_exempt_finding_is_not_assessable_and_says_why():
+def test_an_exempt_finding_is_shown_and_never_judged():
+    """Not a failure, and not what caps the score either: a device lies where it lies."""
     criterion = judged({"f": "exempt"}, "corner.png")
-    assert criterion.verdict == "inconclusive"
-    assert "may lie anywhere" in criterion.reason
+    assert criterion.verdict == "informational"
+    assert "may lie anywhere in the image; shown, not judged" in criterion.reason
+    assert criterion.harm.lower > 0.05  # would fail else
+    assert criterion.tolerance is None
+
+
+def two_findings(legitimate):
+    """One finding of the lungs, and a device that is seen outside of them and goes with nothing else."""
+    rng = np.random.default_rng(1)
+    n, donors = 600, donor_levels()
+    label = np.stack([rng.random(n) < 0.5, rng.random(n) < 0.5], axis=1).astype(float)
+    dealt = np.stack([rng.permutation(n) for _ in donors], axis=1)
+    lung, device = (2 * label[:, k] + rng.normal(size=n) for k in (0, 1))
+    columns = {("clean", "", "lung"): lung, ("clean", "", "device"): device}
+    quantities = {Quantity(condition=SWAP.id, name="own_number_as_donor"): np.arange(n)}
+    for k, level in enumerate(donors):
+        columns[SWAP.id, level.name, "lung"] = lung
+        columns[SWAP.id, level.name, "device"] = device[dealt[:, k]]
+        quantities[Quantity(condition=SWAP.id, name="donor", level=level.name)] = dealt[:, k]
+        for j, finding in enumerate(("lung", "device")):
+            of = Quantity(condition=SWAP.id, name="donor_label", level=level.name, finding=finding)
+            quantities[of] = label[dealt[:, k], j]
+    for level in ("ring", "corners"):
+        columns[BORDER.id, level, "lung"], columns[BORDER.id, level, "device"] = lung, rng.normal(size=n)
+    for fill in judge.FILLS:
+        columns[CHECK.id, fill, "lung"], columns[CHECK.id, fill, "device"] = np.zeros(n), device
+    return JudgeContext(
+        scores=ScoreTable(
+            cases=tuple(map(str, range(n))),
+            columns={
+                Column(condition=c, level=level, finding=f): np.asarray(values, np.float32)
+                for (c, level, f), values in columns.items()
+            },
+            quantities={key: np.asarray(values, np.float32) for key, values in quantities.items()},
+        ),
+        findings=("lung", "device"),
+        labels=label,
+        patients=np.arange(n),
+        levels={
+            SWAP.id: donors,
+            BORDER.id: BorderAblation().levels,
+            CHECK.id: tuple(map(fill_level, judge.FILLS)),
+        },
+        legitimate=legitimate,
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "check"), [(judge, CHECK), (background_swap, SWAP), (border_ablation, BORDER)], ids=lambda one: ""
+)
+def test_every_audit_of_what_lies_outside_leaves_an_exempt_finding_unjudged_and_judges_the_others(module, check):
+    as_it_is = {item.criterion.finding: item.criterion for item in module.judge(two_findings({}), check).judged}
+    assert as_it_is["device"].verdict is Verdict.FAIL
+    outcome = module.judge(two_findings({"device": "exempt"}), check)
+    verdicts = {(item.criterion.finding, item.criterion.verdict) for item in outcome.judged}
+    assert verdicts == {("lung", Verdict.PASS), ("device", Verdict.INFORMATIONAL)}
+    assert f"{check.id}: device not judged: exempt by [data.anatomy] legitimate" in outcome.notices
+    everything = module.judge(two_findings({"device": "exempt", "lung": "exempt"}), check)
+    assert {item.criterion.verdict for item in everything.judged} == {Verdict.INFORMATIONAL}
+
+
+def test_what_judges_nothing_for_all_is_exempt_is_missing_and_no_pass():
+    profile = read_profile("standard")
+    for legitimate, passed in (({"device": "exempt"}, True), ({"device": "exempt", "lung": "exempt"}, False)):
+        items = judge.judge(two_findings(legitimate), profile.check(CHECK.id)).judged
+        (found,) = (one for one in check_outcomes(items, profile, np.zeros((1, len(items)))) if one.id == CHECK.id)
+        assert bool(found.passed[0]) is passed
+        assert (found.points[0] >= 70) is passed
+
+
+def test_a_swap_leaves_the_regions_of_findings_with_the_patient(tmp_path):
+    given = batch()
+    plain, wider = (
+        BackgroundSwap(levels=donor_levels()[:1]).bound(plan(tmp_path, legitimate))
+        for legitimate in ({}, {"effusion": "costophrenic-angles", "tube": "exempt"})
+    )
+    (with_plain, state), (with_wider, grown) = fitted(plain, given), fitted(wider, given)
+    assert (grown["atlas"] >= state["atlas"]).all()
+    extra = (grown["atlas"] & ~state["atlas"])[0, 0].nonzero()
+    assert len(extra)
+    assert extra[:, 0].min() >= 30
+    own, swapped, kept = given.images, with_plain["donor 1"].images, with_wider["donor 1"].images
+    region = (grown["atlas"] & ~state["atlas"]).expand_as(own)
+    torch.testing.assert_close(kept[region], own[region])
+    assert (swapped[region] != own[region]).any()
+    assert not plain.reads_sha256
+    Image.fromarray(np.eye(32, dtype=np.uint8) * 255).save(tmp_path / "line.png")
+    assert BackgroundSwap().bound(plan(tmp_path, {"nodule": "line.png"})).reads_sha256
