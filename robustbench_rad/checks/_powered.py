@@ -85,7 +85,7 @@ def marked(context: JudgeContext, judged: Sequence[Judged]) -> tuple[list[Judged
 
 
 def _may_miss(item: Judged) -> bool:
-    return item.criterion.harm.estimate is not None and item.criterion.verdict is not Verdict.FAIL
+    return item.criterion.harm.estimate is not None and item.criterion.verdict in (Verdict.PASS, Verdict.INCONCLUSIVE)
 
 
 def _marked(item: Judged, columns: Sequence[Unseen]) -> Judged:

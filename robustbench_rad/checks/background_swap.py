@@ -15,9 +15,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from robustbench_rad.checks._exempt import judge_others
+from robustbench_rad.checks._exempt import notices as exempted
 from robustbench_rad.checks._powered import marked
 from robustbench_rad.checks.border_ablation import settled
-from robustbench_rad.checks.comparisons import Comparison, judge_jointly, try_interval
+from robustbench_rad.checks.comparisons import Comparison, try_interval
 from robustbench_rad.checks.context import CheckOutcome, Floats, JudgeContext
 from robustbench_rad.checks.informational import Cell
 from robustbench_rad.checks.insertion import NO_SIGNAL
@@ -40,7 +42,11 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
     """Judge both harms of every finding, and say which columns these cases have no power for."""
     p_values = _p_values(context, check.id)
     judged, not_powered = marked(context, [_with_p(item, p_values) for item in criteria(context, check)])
-    return CheckOutcome(judged=judged, tables=[_table(context, check, p_values)], notices=not_powered)
+    return CheckOutcome(
+        judged=judged,
+        tables=[_table(context, check, p_values)],
+        notices=[*exempted(context, check.id), *not_powered],
+    )
 
 
 def criteria(context: JudgeContext, check: CheckSpec) -> list[Judged]:
@@ -57,7 +63,7 @@ def criteria(context: JudgeContext, check: CheckSpec) -> list[Judged]:
         for finding in context.findings
         for harm, make in makes.items()
     ]
-    return [_warned(item) for item in judge_jointly(context, check, comparisons)]
+    return [_warned(item) for item in judge_others(context, check, comparisons)]
 
 
 @dataclass(frozen=True, kw_only=True)

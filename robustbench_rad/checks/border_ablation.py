@@ -12,7 +12,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbench_rad.checks.comparisons import Comparison, Prepared, judge_jointly, try_interval
+from robustbench_rad.checks._exempt import judge_others
+from robustbench_rad.checks._exempt import notices as exempted
+from robustbench_rad.checks.comparisons import Comparison, Prepared, try_interval
 from robustbench_rad.checks.context import CheckOutcome, Floats, JudgeContext
 from robustbench_rad.checks.informational import Cell
 from robustbench_rad.checks.insertion import NO_SIGNAL, QUANTUM
@@ -39,7 +41,11 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
         for finding in context.findings
         for level in context.levels.get(check.id, ())
     ]
-    return CheckOutcome(judged=judge_jointly(context, check, comparisons), tables=[_table(context, check)])
+    return CheckOutcome(
+        judged=judge_others(context, check, comparisons),
+        tables=[_table(context, check)],
+        notices=exempted(context, check.id),
+    )
 
 
 def _drop(context: JudgeContext, condition: str, place: str, finding: str) -> Callable[[float], Estimate]:

@@ -13,15 +13,16 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from robustbench_rad.checks._exempt import is_exempt, judge_others
+from robustbench_rad.checks._exempt import notices as exempted
 from robustbench_rad.checks._powered import marked
-from robustbench_rad.checks.comparisons import Comparison, interval, judge_jointly, try_interval
+from robustbench_rad.checks.comparisons import Comparison, interval, try_interval
 from robustbench_rad.checks.context import CheckOutcome, Floats, JudgeContext
 from robustbench_rad.checks.metrics import usable_labels
 from robustbench_rad.criteria import Judged
 from robustbench_rad.errors import StatisticsError
 from robustbench_rad.profile import CheckSpec
 from robustbench_rad.result import Table
-from robustbench_rad.shortcuts._regions import EXEMPT
 from robustbench_rad.shortcuts.masked_anatomy import WITH
 from robustbench_rad.statistics.auc import auc, difference_of_rankings
 from robustbench_rad.statistics.estimate import Estimate
@@ -72,7 +73,9 @@ def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
     """Judge each finding by the median of its three fills, and say which columns these cases have no power for."""
     judged, not_powered = marked(context, criteria(context, check))
     return CheckOutcome(
-        judged=judged, tables=[_table(context, check)], notices=[*_lacking(context, check.id), *not_powered]
+        judged=judged,
+        tables=[_table(context, check)],
+        notices=[*_lacking(context, check.id), *exempted(context, check.id), *not_powered],
     )
 
 
@@ -88,7 +91,7 @@ def criteria(context: JudgeContext, check: CheckSpec) -> list[Judged]:
         )
         for finding in context.findings
     ]
-    return [_told(item) for item in judge_jointly(context, check, comparisons)]
+    return [_told(item) for item in judge_others(context, check, comparisons)]
 
 
 def _lacking(context: JudgeContext, condition: str) -> list[str]:
@@ -111,7 +114,7 @@ def _masked(context: JudgeContext, condition: str, finding: str) -> NDArray[np.b
 def fills_of(context: JudgeContext, condition: str, finding: str) -> tuple[str, ...]:
     """The fills that judge a finding: those that cover its legitimate region too, where it has one."""
     region = context.legitimate.get(finding, "")
-    if region in ("", EXEMPT):
+    if not region or is_exempt(context, finding):
         return FILLS
     names = [level.name for level in context.levels.get(condition, ())]
     return tuple(next(name for name in names if name == f"{fill}{WITH}{region.rpartition('/')[2]}") for fill in FILLS)
@@ -128,8 +131,6 @@ def _told(item: Judged) -> Judged:
 
 
 def _harm(context: JudgeContext, check: CheckSpec, finding: str, confidence: float) -> Estimate:
-    if context.legitimate.get(finding) == EXEMPT:
-        raise StatisticsError("the plan exempts it: its evidence may lie anywhere in the image")
     clean = _auroc(context, finding, context.clean(finding), confidence)
     if clean.lower <= 0.5:
         raise StatisticsError(

@@ -7,7 +7,7 @@ noise of the scanner outside of the organ follows the donor: its score then tell
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -23,11 +23,13 @@ from robustbench_rad.conditions import (
     Variant,
 )
 from robustbench_rad.errors import DataError
+from robustbench_rad.plan import Plan, digest
 from robustbench_rad.registry import register
 from robustbench_rad.sampling import PatientBank, patient_key
 from robustbench_rad.seeds import derive_seed, generator
 from robustbench_rad.shortcuts import anatomy
 from robustbench_rad.shortcuts._own_masks import Lacking, nothing, own_masks, without_masks
+from robustbench_rad.shortcuts._regions import Region, covered_with, regions_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,7 +72,8 @@ class BackgroundSwap(Condition):
     """Lay each patient's anatomy into the surroundings of donors, who are other patients.
 
     Levels: ``donor 1``, ``donor 2``, …, each with another donor for each case, drawn from the case's seed. The anatomy is the
-    atlas of all masks, as in ``shortcut.masked-anatomy``, so no outline of an organ is moved from image to image.
+    atlas of all masks, as in ``shortcut.masked-anatomy``, so no outline of an organ is moved from image to image. Where the
+    plan names regions beside it in which the evidence of a finding may lie, these stay with the patient too, for all findings.
 
     Measured per level: ``donor`` (its number among the donors) and, per finding, ``donor_label``; and
     ``own_number_as_donor`` of the cases whose patient is a donor, so that it is known whose images were used twice.
@@ -93,6 +96,7 @@ class BackgroundSwap(Condition):
     dilation_fraction: float = 0.03
     feather_fraction: float = 0.02
     largest_atlas: float = 0.95
+    regions: tuple[Region, ...] = field(default=(), repr=False, metadata={"option": False})
 
     def __post_init__(self) -> None:
         """Refuse numbers that have no meaning.
@@ -121,6 +125,16 @@ class BackgroundSwap(Condition):
         """Make a level from the number of a donor, or ``"donor 2"``."""
         return donor_level(int(str(value).removeprefix("donor ")))
 
+    def bound(self, plan: Plan) -> BackgroundSwap:
+        """The condition with the regions that the plan's findings may have their evidence in beside the anatomy."""
+        return replace(self, regions=regions_of(plan))
+
+    @property
+    def reads_sha256(self) -> str:
+        """Hash of the masks of regions."""
+        hashes = [region.sha256 for region in self.regions if region.sha256]
+        return digest(hashes) if hashes else ""
+
     def fit(self, classifier: Classifier, batches: Iterator[Batch]) -> State | None:
         """Count the masks and keep the donors, in one streaming pass.
 
@@ -148,6 +162,7 @@ class BackgroundSwap(Condition):
         side = min(counts.shape[-2:])
         region = anatomy.atlas(counts, masked, self.atlas_fraction)
         region = anatomy.dilated(region, round(self.dilation_fraction * side))
+        region = torch.stack([region, *(covered_with(beside, region) for beside in self.regions)]).any(0)
         shown = banks[not banks[False].items]
         return {
             "atlas": region,

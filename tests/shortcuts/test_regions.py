@@ -13,7 +13,7 @@ from robustbench_rad.checks.context import JudgeContext
 from robustbench_rad.conditions import Batch, Space
 from robustbench_rad.errors import PlanError
 from robustbench_rad.plan import make_plan
-from robustbench_rad.profile import check_spec, read_profile
+from robustbench_rad.profile import Profile, check_spec
 from robustbench_rad.result import Verdict
 from robustbench_rad.scores import Column, Quantity, ScoreTable
 from robustbench_rad.scoring.outcomes import check_outcomes
@@ -222,12 +222,12 @@ def test_every_audit_of_what_lies_outside_leaves_an_exempt_finding_unjudged_and_
 
 
 def test_what_judges_nothing_for_all_is_exempt_is_missing_and_no_pass():
-    profile = read_profile("standard")
+    profile = Profile(name="test", version=1, sha256="", minimum_auroc=0.7, weights={}, checks=(CHECK,))
     for legitimate, passed in (({"device": "exempt"}, True), ({"device": "exempt", "lung": "exempt"}, False)):
-        items = judge.judge(two_findings(legitimate), profile.check(CHECK.id)).judged
+        items = judge.judge(two_findings(legitimate), CHECK).judged
         (found,) = (one for one in check_outcomes(items, profile, np.zeros((1, len(items)))) if one.id == CHECK.id)
         assert bool(found.passed[0]) is passed
-        assert (found.points[0] >= 70) is passed
+        assert bool(found.points[0] >= 70) is passed
 
 
 def test_a_swap_leaves_the_regions_of_findings_with_the_patient(tmp_path):
