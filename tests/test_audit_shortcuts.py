@@ -235,3 +235,113 @@ def test_slices_that_nobody_declared_are_looked_for_in_the_features_that_the_pro
     (item,) = (one for one in criteria["shortcut.hidden-strata"] if "slice" in one["quantity"])
     assert "a hypothesis, not judged" in item["reason"]
     assert item["harm"]["lower"] <= item["harm"]["estimate"] <= item["harm"]["upper"]
+
+
+ANATOMY = ["masked-anatomy", "background-swap", "remove-markers"]
+
+
+@pytest.fixture
+def with_atlas(given, edit):
+    """The audits of masks alone; the mask of the cases is written as an atlas too, as large as the films."""
+    kept = "\n".join(f'[checks."shortcut.{name}"]' for name in ANATOMY)
+    (given / "profile.toml").write_text(f'name = "masks"\nversion = 1\n[domains.shortcut]\n{kept}\n')
+    (given / "atlas.png").write_bytes((given / "images" / "mask.png").read_bytes())
+
+    def declare(text):
+        edit('anatomy = { column = "mask" }', f"anatomy = {{ {text} }}")
+
+    return declare
+
+
+def outline_rows(folder):
+    """Fill → its row of the table of masked anatomy."""
+    with open(f"{folder}/result.json", encoding="utf-8") as file:
+        (table,) = (one for one in json.load(file)["tables"] if one["title"] == "What is left without the anatomy")
+    return {row[1]: dict(zip(table["columns"][2:5], row[2:5], strict=True)) for row in table["rows"]}
+
+
+def test_an_atlas_is_judged_as_the_same_mask_for_each_case_is(given, with_atlas):
+    by_case, _ = audited("masks")
+    with_atlas('atlas = "atlas.png"')
+    by_atlas, notices = audited("atlas")
+    assert by_atlas == by_case
+    for check in (f"shortcut.{name}" for name in MASKED):
+        assert all(item["harm"]["estimate"] is not None for item in by_atlas[check]), by_atlas[check]
+    (item,) = by_atlas["shortcut.masked-anatomy"]
+    assert "above chance and the shape's 0.500 to 0.500" in item["harm"]["method"]
+    assert "anatomy masks" not in preflight("atlas")
+    assert not [notice for notice in notices if "no anatomy mask" in notice]
+    rows = outline_rows("atlas")
+    assert rows["shape-only"]["AUROC"] == 0.5
+    assert rows["shape-only"]["cases"] == rows["atlas-mean"]["cases"] == 108
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_atlas_drawn_on_the_models_input_serves_films_of_many_sizes(given, edit, with_atlas, workers):
+    from scipy import ndimage
+
+    for index in range(0, 108, 3):
+        path = given / "images" / f"{index}.png"
+        plane = ndimage.zoom(np.asarray(Image.open(path)), (1 + index % 2, 1.55), order=1)
+        Image.fromarray(plane).save(path)
+    with_atlas('atlas = "atlas.png"')
+    edit("batch_size = 4", f"batch_size = 4\nworkers = {workers}")
+    audited("some")
+    item = preflight("some")["anatomy masks"]
+    assert item["status"] == "warning"
+    assert item["detail"].startswith("the atlas, 20 × 20, fits the images of 72 of 108 cases")
+    assert "draw the atlas at the size of the model's input, 16 × 16" in item["detail"]
+    drawn = np.zeros((16, 16), np.uint8)
+    drawn[3:13, 3:13] = 255
+    Image.fromarray(drawn).save(given / "atlas.png")
+    every, notices = audited("every")
+    assert "anatomy masks" not in preflight("every")
+    assert not [notice for notice in notices if "no anatomy mask" in notice]
+    (item,) = every["shortcut.masked-anatomy"]
+    assert item["harm"]["estimate"] is not None
+    assert "the shape's 0.500 to 0.500" in item["harm"]["method"]
+    assert outline_rows("some")["shape-only"]["cases"] == 72
+    assert outline_rows("every")["shape-only"]["cases"] == 108
+
+
+def test_an_atlas_that_fits_no_image_leaves_the_audits_of_masks_not_assessable(given, with_atlas):
+    Image.fromarray(np.pad(np.asarray(Image.open(given / "atlas.png")), ((0, 0), (0, 7)))).save(given / "atlas.png")
+    with_atlas('atlas = "atlas.png"')
+    criteria, _ = audited()
+    not_assessable(criteria, MASKED, "or an atlas to the size of the model's input, which fits images of every size")
+    assert preflight()["anatomy masks"]["detail"].startswith("the atlas, 20 × 27, fits the images of 0 of 108 cases")
+
+
+@pytest.mark.parametrize("command", [["audit", "plan.toml"], ["audit", "plan.toml", "--price"], ["gate", "plan.toml"]])
+def test_an_atlas_that_is_not_there_ends_with_exit_code_2_and_names_key_file_and_what_is_expected(
+    given, with_atlas, command
+):
+    with_atlas('atlas = "nowhere.png"')
+    made = CliRunner().invoke(app, command)
+    said = " ".join(made.output.split())
+    assert made.exit_code == 2, said
+    for words in (
+        "data.anatomy.atlas = 'nowhere.png'",
+        "no such mask file",
+        "one mask for all cases (PNG, TIFF, NPY, NPZ or NIfTI)",
+        "relative to the plan",
+    ):
+        assert words in said
+    assert "Traceback" not in made.output
+
+
+def test_a_changed_atlas_is_other_data_for_a_run_folder_and_the_same_atlas_continues(given, with_atlas):
+    with_atlas('atlas = "atlas.png"')
+    first, _ = audited()
+    (given / "run" / "result.json").unlink()
+    for chunk in sorted((given / "run" / "chunks").iterdir())[2:5]:
+        chunk.unlink()
+    assert audited()[0] == first
+    drawn = np.asarray(Image.open(given / "atlas.png")).copy()
+    drawn[:9] = 0
+    Image.fromarray(drawn).save(given / "atlas.png")
+    refused = CliRunner().invoke(app, ["audit", "plan.toml", "--run-folder", "run"])
+    assert refused.exit_code == 2
+    assert "another data" in " ".join(refused.output.split())
+    again, _ = audited("again")
+    assert again["shortcut.masked-anatomy"] != first["shortcut.masked-anatomy"]

@@ -127,3 +127,20 @@ def test_without_masks_of_cases_there_is_no_difference_to_an_outline():
     place = table.columns.index("above the outline")
     assert all(row[place : place + 3] == [None] * 3 for row in table.rows)
     assert all(row[-1] is not None for row in table.rows)
+
+
+@pytest.mark.parametrize("retained", [0.05, 0.2, 0.5])
+@pytest.mark.parametrize("dust", [0.0, 1e-6])
+def test_an_outline_that_is_the_same_for_all_cases_as_that_of_an_atlas_tells_exactly_nothing(retained, dust):
+    """Not what 600 cases leave open of a score without information, 0.45 to 0.55: any other case has this outline too."""
+    found = outcome(retained, outline=2.0 + dust * RNG.normal(size=N))
+    (item,) = found.judged
+    (without,) = outcome(retained).judged
+    assert item.criterion.harm == without.criterion.harm
+    assert item.criterion.verdict is without.criterion.verdict
+    assert "above chance and the shape's 0.500 to 0.500" in item.criterion.harm.method
+    rows = {row[1]: row for row in found.tables[0].rows}
+    place = found.tables[0].columns.index("above the outline")
+    assert rows["atlas-mean"][place] == pytest.approx(rows["atlas-mean"][3] - 0.5)
+    assert rows["shape-only"][place : place + 3] == [None] * 3
+    assert rows["shape-only"][2] == N
