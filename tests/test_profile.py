@@ -237,6 +237,7 @@ def test_suites_hold_what_belongs_to_a_modality(modality):
             {"shift.ct.contrast-timing": "masks", "shortcut.background-swap": "masks"},
         ),
         ((8, 8, 8), {"anatomy": {"column": "mask"}}, {}),
+        ((8, 8, 8), {"anatomy": {"atlas": "atlas.nii.gz"}}, {}),
     ],
 )
 def test_a_check_that_needs_what_the_data_lack_is_named_and_no_part_of_the_audit(size, data, lacking):

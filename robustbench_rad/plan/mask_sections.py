@@ -13,6 +13,9 @@ from robustbench_rad.plan.section import Section
 class AnatomySection(Section):
     """[data.anatomy]: where masks of the anatomy come from; exactly one.
 
+    ``column``: a file per case; ``atlas``: one file for all cases, of the size or the aspect ratio of their images, or of the
+    size of the model's input; ``provider``: a function of the image.
+
     ``legitimate`` says of a finding where else its evidence may lie: a mask file, ``costophrenic-angles``, or ``exempt``
     (anywhere: a device).
     """
