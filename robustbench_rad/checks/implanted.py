@@ -30,7 +30,7 @@ class Implanted:
     Attributes:
         check: Check whose vectors hold what was measured.
         finding: Which finding the marker goes with.
-        uniform: ``(N,)`` draws in [0, 1), by which further draws of the same world are made.
+        uniform: ``(N,)`` draws in [0, 1), the same for all cases of a patient.
         association: P(marker | finding) = 1 - P(marker | no finding).
         seed: Of the draw.
     """
@@ -43,11 +43,17 @@ class Implanted:
 
     @classmethod
     def dealt(cls, context: JudgeContext, check: str, finding: str, *, association: float, draw: int) -> Self:
-        """Deal the marker out; a case draws by its name, so the order of the cases does not matter."""
+        """Deal the marker out, once to each patient: what marks one film of a patient mostly marks the others.
+
+        A patient draws by the first name of its cases, so the order of the cases does not matter.
+        """
         seed = derive_seed(context.seed, "implanted", draw)
         order = np.argsort(np.array(context.scores.cases))
+        _, first, owner = np.unique(context.patients[order], return_index=True, return_inverse=True)
+        drawn = np.empty(len(first))
+        drawn[np.argsort(first)] = np.random.default_rng(seed).random(len(first))
         uniform = np.empty(len(order))
-        uniform[order] = np.random.default_rng(seed).random(len(order))
+        uniform[order] = drawn[owner]
         return cls(check=check, finding=finding, uniform=uniform, association=association, seed=seed)
 
     def carries(self, label: Floats, uniform: Floats) -> Mask:

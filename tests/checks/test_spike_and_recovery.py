@@ -79,6 +79,40 @@ def test_who_carries_the_marker_does_not_depend_on_the_order_of_the_cases():
     np.testing.assert_array_equal(dealt(other).uniform, dealt(found).uniform[order])
 
 
+def test_all_films_of_a_patient_carry_the_marker_or_none_does_in_any_order_of_the_cases():
+    patients = np.arange(60) // 3
+    one = context(n=60)
+    found = replace(one, patients=patients, labels=(patients % 2).astype(float)[:, None])
+    drawn = dealt(found).uniform
+    assert (drawn.reshape(20, 3) == drawn[::3, None]).all()
+    assert len(np.unique(drawn)) == 20
+    carried = dealt(found).carries(found.label("f"), drawn)
+    assert 0 < carried.sum() < 60
+    order = np.random.default_rng(2).permutation(60)
+    cases = tuple(found.scores.cases[i] for i in order)
+    renumbered = np.unique(patients[order] * 7 % 20, return_inverse=True)[1]  # other numbers for the same patients
+    other = replace(found, scores=replace(found.scores, cases=cases), patients=renumbered)
+    np.testing.assert_array_equal(dealt(other).uniform, drawn[order])
+
+
+def test_many_films_of_few_patients_see_less_than_as_many_patients():
+    found = []
+    for films in (1, 40):
+        patients = np.arange(1000) // films
+        given = context()
+        label = (patients % 2).astype(float)
+        moved = label - given.label("f")  # the model still tells the label, of every film of a patient alike
+        for key, values in given.scores.columns.items():
+            if key.condition == CLEAN:
+                values += (2.0 * moved).astype(np.float32)
+        vector = given.scores.vectors[SPIKE.id, vector_name(UNALTERED, "", MARGINS)]
+        vector += (2.0 * moved)[:, None].astype(np.float32)
+        (table,) = spike_and_recovery.judge(replace(given, patients=patients, labels=label[:, None]), SPIKE).tables
+        found.append({row[1]: [int(cell.split()[0]) for cell in row[3:]] for row in table.rows}[MASKED.id])
+    assert found[0][3] == 10  # 0.3 SD
+    assert sum(found[1]) < 25  # of 60; 30 where each film draws by itself
+
+
 def test_the_corner_of_a_donor_is_that_of_the_donor():
     found = context(n=200)
     audit = "shortcut.background-swap"
