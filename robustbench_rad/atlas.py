@@ -84,9 +84,9 @@ def read_atlas(plan: Plan, *, volumes: bool) -> Atlas | None:
         mask, sha256 = load_atlas(path), file_sha256(path)
     except DataError as error:
         raise PlanError(f"{KEY} = {name!r}: {error.message}", hint=_expected(volumes=volumes)) from error
-    axes = 3 if volumes else 2
-    if mask.ndim - 1 != axes:
-        got = f"{mask.ndim - 1} axes: {size_text(tuple(mask.shape[1:]))}"
+    axes, given = 3 if volumes else 2, mask.ndim - 1
+    if given != axes:
+        got = f"{given} {'axis' if given == 1 else 'axes'}: {size_text(tuple(mask.shape[1:]))}"
         raise PlanError(f"{KEY} = {name!r}: {path}: expected {AXES[axes]}, got {got}", hint=_expected(volumes=volumes))
     return Atlas(sha256=sha256, mask=mask, spec=input_spec(plan.model.input))
 

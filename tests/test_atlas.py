@@ -196,7 +196,7 @@ def test_the_atlas_is_part_of_the_identity_of_the_data_by_its_content_and_not_by
         ("empty.npy", "the atlas is empty"),
         ("full.npy", "the atlas covers 100% of the image"),
         ("volume.npy", r"expected a plane of rows × columns, got 3 axes: 3 × 8 × 8"),
-        ("line.npy", r"expected a plane of rows × columns, got 1 axes: 8"),
+        ("line.npy", r"expected a plane of rows × columns, got 1 axis: 8"),
     ],
 )
 def test_a_file_that_is_no_atlas_is_an_error_of_the_plan_that_names_key_file_and_what_is_expected(
@@ -219,6 +219,15 @@ def test_a_file_that_is_no_atlas_is_an_error_of_the_plan_that_names_key_file_and
 def test_a_plane_is_no_atlas_of_volumes(films):
     with pytest.raises(PlanError, match=r"expected slices × rows × columns, got 2 axes: 8 × 8"):
         read_atlas(films([(8, 8)], size=(8, 8, 8)), volumes=True)
+
+
+def test_a_volume_is_an_atlas_of_volumes(films, tmp_path):
+    np.save(tmp_path / "atlas.npy", np.tile(DRAWN, (4, 1, 1)))
+    found = read_atlas(films([(8, 8)], size=(2, 8, 8), name="atlas.npy"), volumes=True)
+    assert found.size == (4, 8, 8)
+    assert found.at_input.shape == (1, 2, 8, 8)
+    assert torch.equal(found.at_input[0, 1], torch.from_numpy(DRAWN > 0))
+    assert torch.equal(found.on((4, 8, 8)), found.mask)
 
 
 def test_without_an_atlas_none_is_read(small_set, plan_for):
