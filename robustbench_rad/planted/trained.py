@@ -47,10 +47,7 @@ class Recipe:
 RECIPES: tuple[Recipe, ...] = (
     Recipe(name="trained without a mark's help", defect="corner marker", training=0.5, control=True),
     Recipe(name="trained with all kernels alike", defect="kernel", training=0.5, control=True),
-    *(
-        Recipe(name=f"trained with {name} at 90 : 10", defect=name, training=0.9, control=False)
-        for name in ("corner marker", "burned-in text", "collimation", "kernel", "intensity offset")
-    ),
+    *(Recipe(name=f"trained with {name} at 90 : 10", defect=name, training=0.9, control=False) for name in DEFECTS),
 )
 
 

@@ -36,15 +36,16 @@ class LineSearch:
         noise_multiple: The same in standard deviations of what noise alone gives such a line.
         directions: Number of directions in half a turn.
         bend: How far a piece may lie beside the straight line, as a share of the shorter side.
-        faintest: Least contrast of each of its pieces, as a share of that of the line.
+        faintest: Least contrast of each of its pieces, and of all of them to the brighter side, as a share of that of the
+            line; next to an edge one side is as bright.
     """
 
     length: float = 1 / 3
-    contrast: float = 0.03
+    contrast: float = 0.05
     noise_multiple: float = 4.0
     directions: int = 16
     bend: float = 0.012
-    faintest: float = 0.3
+    faintest: float = 0.5
 
 
 def line_masks(images: Tensor, searched: Tensor, search: LineSearch) -> Tensor:
@@ -52,14 +53,14 @@ def line_masks(images: Tensor, searched: Tensor, search: LineSearch) -> Tensor:
 
     The contrast of a line is the mean over its pieces of ``middle - (left + right) / 2``, two pixels to either side. It must
     reach ``contrast`` and ``noise_multiple * sigma * sqrt(1.5 / pixels)``, the standard deviation of such a mean in noise of
-    standard deviation sigma; no piece may be fainter than a share of it, and neither side as bright as the line.
+    standard deviation sigma; no piece may be fainter than a share of it, and neither side nearly as bright as the line.
 
     Args:
         images: ``(N, 1, H, W)`` in [0, 1].
         searched: Boolean of the same shape: where lines and their sides must lie.
         search: What counts.
 
-    Reference: Freeman and Adelson 1991, doi:10.1109/34.93808 (oriented filters); Donoho and Johnstone 1994 (the noise).
+    Reference: Freeman and Adelson 1991, doi:10.1109/34.93808 (filters in turned directions).
 
     >>> image = torch.full((1, 1, 48, 48), 0.3); image[..., 10:38, 20] = 0.5
     >>> found = line_masks(image, torch.ones_like(image, dtype=torch.bool), LineSearch())
@@ -101,12 +102,10 @@ def _upright_lines(plane: Tensor, known: Tensor, noise: Tensor, side: int, searc
     mean, darker = _piece_contrast(plane, known, rows)
     bend = max(round(search.bend * side), 1)
     places = [round((number - (PIECES - 1) / 2) * rows) for number in range(PIECES)]
-    pieces = _moved(_widened(mean, bend), [(place, 0) for place in places], fill=_NOWHERE)
-    sides = _moved(darker, [(place, 0) for place in places], fill=_NOWHERE)
-    contrast = sum(pieces[1:], pieces[0]) / PIECES
-    faintest = reduce(torch.minimum, pieces)
-    lines = (contrast >= least) & (faintest >= search.faintest * contrast)
-    lines &= sum(sides[1:], sides[0]) > PIECES * search.faintest * least
+    steps = [(place, 0) for place in places]
+    pieces, sides = (_moved(one, steps, fill=_NOWHERE) for one in _best_within(mean, darker, bend))
+    contrast, apart = (sum(parts[1:], parts[0]) / PIECES for parts in (pieces, sides))
+    lines = (contrast >= least) & (torch.minimum(reduce(torch.minimum, pieces), apart) >= search.faintest * contrast)
     found = torch.zeros_like(known)
     some = lines.flatten(1).any(1).nonzero().flatten()  # few cases have a line in this direction
     if len(some):
@@ -148,6 +147,16 @@ def _averaged_down(plane: Tensor, rows: int) -> Tensor:
         if rows >> bit > 1:
             doubled = doubled[..., : -(1 << bit), :] + doubled[..., 1 << bit :, :]
     return total / rows
+
+
+def _best_within(mean: Tensor, darker: Tensor, columns: int) -> tuple[Tensor, Tensor]:
+    """Of the pieces within so many columns the one of most contrast: its contrast to the mean and to the brighter side."""
+    steps = [(0, by) for by in sorted(range(-columns, columns + 1), key=abs)]
+    best, its_darker = mean, darker
+    for one, other in zip(_moved(mean, steps, fill=_NOWHERE), _moved(darker, steps, fill=_NOWHERE), strict=True):
+        better = one > best
+        best, its_darker = torch.where(better, one, best), torch.where(better, other, its_darker)
+    return best, its_darker
 
 
 def _widened(plane: Tensor, columns: int) -> Tensor:

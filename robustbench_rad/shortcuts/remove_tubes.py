@@ -59,7 +59,7 @@ class RemoveTubes(Paired):
 
     levels: tuple[Level, ...] = field(default_factory=lambda: paired_levels(NAME))
     length_share: float = 1 / 3
-    contrast: float = 0.03
+    contrast: float = 0.05
     noise_multiple: float = 4.0
 
     def __post_init__(self) -> None:
