@@ -20,11 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustbench_rad.checks._nuisance_columns import Asked, asked
+from robustbench_rad.checks.attributes import NUISANCE, attributes
 from robustbench_rad.checks.comparisons import Comparison, judge_jointly, try_interval
 from robustbench_rad.checks.context import CheckOutcome, Floats, JudgeContext
 from robustbench_rad.checks.informational import Cell, cells, shown
 from robustbench_rad.checks.insertion import LEAST_PATIENTS, NO_SIGNAL, PLACEBO, QUANTUM
 from robustbench_rad.checks.metrics import metric
+from robustbench_rad.checks.scanner_dependence import NO_COLUMN as NO_NUISANCE
 from robustbench_rad.criteria import Judged
 from robustbench_rad.errors import StatisticsError
 from robustbench_rad.profile import CheckSpec
@@ -36,7 +38,7 @@ from robustbench_rad.statistics.paired_effect import standardised_effect
 
 OWED, EFFECT = "dependence owed to tubes", "effect of taking tubes out"
 TOLD = ("as it is", "placebo", "without")
-NO_COLUMN = "no nuisance column says what a tube might go with, so what taking them out does is shown and not judged"
+NO_COLUMN = f"{NO_NUISANCE}; it says what a tube might go with"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +61,27 @@ class Scores:
 def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
     """Judge every value of every nuisance column; show what taking the lines out does by itself."""
     effects = [_effect(context, check, finding) for finding in context.findings]
-    tables = [_effects(context, check)]
-    if not asked(context):
-        return CheckOutcome(judged=effects, tables=tables, notices=[f"{check.id}: {NO_COLUMN}"])
     few = _too_few(context, check)
-    judged = [] if few else criteria(context, check)
-    return CheckOutcome(judged=[*judged, *effects], tables=[*tables, _table(context, check)], notices=few)
+    judged = [*criteria(context, check), *_not_asked(context, check), *effects]
+    tables = [_effects(context, check), *([_table(context, check)] if asked(context) else [])]
+    return CheckOutcome(judged=judged, tables=tables, notices=few)
+
+
+def _not_asked(context: JudgeContext, check: CheckSpec) -> list[Judged]:
+    """Why a column cannot be asked, or that there is none: shown, for the other audits do not need one."""
+    columns = [column for column in attributes(context) if column.role == NUISANCE]
+    reasons = (
+        {column.column: column.reason for column in columns if not column.assessable} if columns else {"": NO_COLUMN}
+    )
+    return [
+        shown(context, check, finding, OWED, partial(_refuse, reason), subgroup=column)
+        for finding in context.findings
+        for column, reason in reasons.items()
+    ]
+
+
+def _refuse(reason: str) -> Estimate:
+    raise StatisticsError(reason)
 
 
 def criteria(context: JudgeContext, check: CheckSpec) -> list[Judged]:
