@@ -214,11 +214,15 @@ _OWN: dict[str, CheckDefaults] = {
         tolerance=0.05,
         critical_harm=0.20,
     ),
+    # Half: detectors of lesions kept 0.2 or less of phantoms, models that read a kernel or the brightness 0.93 or more.
     "shortcut.patch-shuffle": CheckDefaults(
         domain=Domain.SHORTCUT,
         judge="robustbench_rad.checks.patch_shuffle",
-        summary="AUROC that is left when patches change places and the layout is gone; shown, not judged.",
+        summary="AUROC that is left when patches change places and the layout is gone; judged only if a tolerance is stated.",
+        tolerance=0.5,
+        critical_harm=1.0,
         informational=True,
+        judged_if_asked=True,
     ),
     "shortcut.frequency-bands": CheckDefaults(
         domain=Domain.SHORTCUT,

@@ -1,41 +1,82 @@
 """Patch shuffle: what the model still tells when the layout of the image is destroyed.
 
-Shown, not judged: a detector of small lesions keeps some of its AUROC for good reasons (0.63 of a trained one that knew 0.93),
-one that reads the noise or the kernel of a scanner nearly all (0.91 of 0.92).
+A detector of small lesions keeps some of its AUROC for good reasons (0.63 of a trained one that knew 0.93), one that reads the
+noise or the kernel of a scanner nearly all (0.91 of 0.92). So it is shown, and judged only where plan or profile states a
+tolerance; even then it fails only where the score depends on a nuisance column as well, within labels or in its AUROC.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from robustbench_rad.checks._nuisance_columns import depended_on
 from robustbench_rad.checks.border_ablation import settled
-from robustbench_rad.checks.comparisons import try_interval
+from robustbench_rad.checks.comparisons import Comparison, judge_jointly, try_interval
 from robustbench_rad.checks.context import CheckOutcome, Floats, JudgeContext
 from robustbench_rad.checks.informational import Cell, shown
 from robustbench_rad.checks.metrics import usable_labels
 from robustbench_rad.criteria import Judged
 from robustbench_rad.errors import StatisticsError
 from robustbench_rad.profile import CheckSpec
-from robustbench_rad.result import Table
+from robustbench_rad.result import Table, Verdict
 from robustbench_rad.statistics.auc import Ranking, difference_of_rankings, interval
 from robustbench_rad.statistics.estimate import Estimate
 from robustbench_rad.statistics.retained import retained_share
 
 HALF = 0.5
+KEPT = "share of the AUROC above chance that is kept without the layout"
+HELD = "lower limit held at the tolerance, for the score is not shown to depend on a nuisance column"
 
 
 def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
     """Show the AUROC that is left, for every size of the patches; say which scanner a global shortcut may be of."""
     pairs = [(finding, size) for finding in context.findings for size in sizes(context, check.id)]
+    left = [_criterion(context, check, finding, size) for finding, size in pairs]
     return CheckOutcome(
-        judged=[_criterion(context, check, finding, size) for finding, size in pairs],
+        judged=left if check.informational else [*left, *_judged(context, check, pairs)],
         tables=[_table(context, check, pairs)],
         notices=[*_notices(context, check)],
     )
+
+
+def _judged(context: JudgeContext, check: CheckSpec, pairs: list[tuple[str, str]]) -> list[Judged]:
+    """The share that is kept, of which the size of the patches that keeps most decides."""
+    columns = {finding: depended_on(context, finding) for finding in context.findings}
+    comparisons = [
+        Comparison(
+            finding=finding,
+            quantity=KEPT,
+            harm="",
+            level=next(level for level in context.levels[check.id] if level.name == sizes(context, check.id)[size][0]),
+            estimate=partial(_kept, context, check, finding, size, bool(columns[finding])),
+        )
+        for finding, size in pairs
+    ]
+    return [_told(item, columns) for item in judge_jointly(context, check, comparisons)]
+
+
+def _kept(
+    context: JudgeContext, check: CheckSpec, finding: str, size: str, depends: bool, confidence: float
+) -> Estimate:
+    """Share of the AUROC above chance; no failure where the score depends on no nuisance column."""
+    pair = _clean(context, check.id, finding, size), _shuffled(context, check.id, finding, size)
+    share = retained_share(*pair, confidence=confidence)
+    if depends or share.lower <= check.delta(""):
+        return share
+    return replace(share, lower=check.delta(""), method=f"{share.method}; {HELD}")
+
+
+def _told(item: Judged, columns: dict[str, list[str]]) -> Judged:
+    """The criterion with the columns that the score depends on, or that it depends on none."""
+    criterion = item.criterion
+    said = [HELD] if HELD in criterion.harm.method else []
+    if criterion.verdict is Verdict.FAIL:
+        said = [f"and the score depends on {', '.join(columns[criterion.finding])}"]
+    return replace(item, criterion=criterion.model_copy(update={"reason": "; ".join([criterion.reason, *said])}))
 
 
 def sizes(context: JudgeContext, condition: str) -> dict[str, list[str]]:

@@ -79,6 +79,40 @@ def test_a_global_shortcut_is_named_with_the_column_that_the_score_depends_on():
     assert not patch_shuffle.judge(context(b=2.0, role="risk_factor"), SHUFFLE).notices
 
 
+ASKED = check_spec(SHUFFLE.id, {"tolerance": 0.5})
+
+
+def kept_criterion(given):
+    (item,) = (
+        item for item in patch_shuffle.judge(given, ASKED).judged if item.criterion.quantity == patch_shuffle.KEPT
+    )
+    return item.criterion
+
+
+def test_where_a_plan_asks_a_global_trait_of_a_scanner_fails():
+    criterion = kept_criterion(context(b=2.0, keeps=0.3))
+    assert criterion.verdict is Verdict.FAIL
+    assert criterion.harm.lower > 0.5
+    assert criterion.reason.endswith("and the score depends on scanner")
+
+
+@pytest.mark.parametrize("role", ["nuisance", "risk_factor"])
+def test_a_detector_of_small_lesions_keeps_its_auroc_and_never_fails(role):
+    """All is kept, and the score depends on no nuisance column: inconclusive, not a failure."""
+    for b in (0.0, 2.0) if role == "risk_factor" else (0.0,):
+        criterion = kept_criterion(context(b=b, keeps=1.0, role=role))
+        assert criterion.verdict is Verdict.INCONCLUSIVE
+        assert "not shown to depend on a nuisance column" in criterion.reason
+        assert criterion.harm.lower == 0.5
+
+
+def test_what_needs_the_layout_passes_and_no_signal_is_not_assessable():
+    assert kept_criterion(context(b=0.0, keeps=0.0)).verdict is Verdict.PASS
+    blind = context()
+    blind.scores.columns[Column(condition="clean", level="", finding="f")][:] = 0.0
+    assert kept_criterion(blind).reason.startswith("not assessable: the model shows no signal")
+
+
 def test_a_model_that_reads_fine_structure_alone_is_warned_of_and_its_bands_hold_together():
     outcome = frequency_bands.judge(context(keeps=0.9), BANDS)
     (notice,) = outcome.notices
