@@ -37,6 +37,7 @@ TABLES = (
     "shortcut.insert-border",
     "shortcut.insert-collimation",
     "shortcut.remove-markers",
+    "shortcut.remove-tubes",
     "shortcut.border-ablation",
     "shortcut.patch-shuffle",
     "shortcut.frequency-bands",
@@ -44,7 +45,7 @@ TABLES = (
 )
 STRIPS = {  # audit → which of its pictures: the case chosen by chance (0), or the one whose score moves most (1)
     "shortcuts_guangzhou": {"masked-anatomy": 0, "background-swap": 0, "remove-markers": 0},
-    "shortcuts_nih": {"scanner-probe": 0, "insert-border": 0, "remove-markers": 1},
+    "shortcuts_nih": {"scanner-probe": 0, "insert-border": 0, "remove-markers": 1, "remove-tubes": 0},
 }
 
 
