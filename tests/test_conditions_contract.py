@@ -96,11 +96,13 @@ def marked() -> Batch:
 
 
 def crossed() -> Batch:
-    """Display planes with a bright line from top to bottom in all but the first."""
+    """Display planes with a bright line from top to bottom in all but the first, inside of their masks."""
     batch = display()
     images = 0.3 * batch.images
     images[1:, :, :, 9] = 0.8
-    return replace(batch, images=images, anatomy=None)
+    organ = torch.zeros_like(images, dtype=torch.bool)
+    organ[..., 1:-1, 1:-1] = True
+    return replace(batch, images=images, anatomy=organ)
 
 
 def radiograph() -> Batch:

@@ -39,6 +39,12 @@ class Asked:
         column = self.attribute.column
         return column if self.attribute.kind == "continuous" else f"{column}={self.value}"
 
+    def all_values(self) -> list[Asked]:
+        """This question and, of a column of two values, that for the other."""
+        if self.attribute.kind == "continuous":
+            return [self]
+        return [Asked(attribute=self.attribute, value=value) for value in self.attribute.values]
+
     def carries(self) -> NDArray[np.bool_]:
         """Cases with the value; of a continuous column those that have any."""
         if self.attribute.kind == "continuous":

@@ -25,7 +25,7 @@ from robustbench_rad.checks.comparisons import Comparison, judge_jointly, try_in
 from robustbench_rad.checks.context import CheckOutcome, Floats, JudgeContext
 from robustbench_rad.checks.informational import Cell, cells, shown
 from robustbench_rad.checks.insertion import LEAST_PATIENTS, NO_SIGNAL, PLACEBO, QUANTUM
-from robustbench_rad.checks.metrics import metric
+from robustbench_rad.checks.metrics import metric, usable_labels
 from robustbench_rad.checks.scanner_dependence import NO_COLUMN as NO_NUISANCE
 from robustbench_rad.criteria import Judged
 from robustbench_rad.errors import StatisticsError
@@ -35,9 +35,15 @@ from robustbench_rad.shortcuts.remove_tubes import NAME
 from robustbench_rad.statistics.clusters import count_patients
 from robustbench_rad.statistics.estimate import Estimate, difference
 from robustbench_rad.statistics.paired_effect import standardised_effect
+from robustbench_rad.statistics.proportions import proportion
 
 OWED, EFFECT = "dependence owed to tubes", "effect of taking tubes out"
 TOLD = ("as it is", "placebo", "without")
+NO_MASK = (
+    "no case has an anatomy mask to look for lines in: declare [data.anatomy] with masks of the organ, of the size of the "
+    "images, neither empty nor inverted"
+)
+AT_MOST = f"lines in fewer than {LEAST_PATIENTS} patients: at most the share of the images that have one"
 NO_COLUMN = f"{NO_NUISANCE}; it says what a tube might go with"
 
 
@@ -61,62 +67,59 @@ class Scores:
 def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
     """Judge every value of every nuisance column; show what taking the lines out does by itself."""
     effects = [_effect(context, check, finding) for finding in context.findings]
-    few = _too_few(context, check)
-    judged = [*criteria(context, check), *_not_asked(context, check), *effects]
+    judged = [_told(context, check, item) for item in criteria(context, check)]
     tables = [_effects(context, check), *([_table(context, check)] if asked(context) else [])]
-    return CheckOutcome(judged=judged, tables=tables, notices=few)
-
-
-def _not_asked(context: JudgeContext, check: CheckSpec) -> list[Judged]:
-    """Why a column cannot be asked, or that there is none: shown, for the other audits do not need one."""
-    columns = [column for column in attributes(context) if column.role == NUISANCE]
-    reasons = (
-        {column.column: column.reason for column in columns if not column.assessable} if columns else {"": NO_COLUMN}
-    )
-    return [
-        shown(context, check, finding, OWED, partial(_refuse, reason), subgroup=column)
-        for finding in context.findings
-        for column, reason in reasons.items()
-    ]
-
-
-def _refuse(reason: str) -> Estimate:
-    raise StatisticsError(reason)
+    return CheckOutcome(judged=[*judged, *effects], tables=tables, notices=_unsearched(context, check))
 
 
 def criteria(context: JudgeContext, check: CheckSpec) -> list[Judged]:
     """What is judged: the columns."""
+    columns = [column for column in attributes(context) if column.role == NUISANCE]
+    refused = {column.column: column.reason for column in columns if not column.assessable}
     comparisons = [
-        Comparison(
-            finding=finding,
-            quantity=OWED,
-            harm="",
-            subgroup=column.subgroup,
-            estimate=partial(_owed, context, check.id, finding, column),
-            counted="patients",
-            cases=column.attribute.known,
-        )
-        for finding in context.findings
-        for column in asked(context)
+        *(_comparison(context, check, finding, column) for finding in context.findings for column in asked(context)),
+        *(
+            Comparison(finding=finding, quantity=OWED, harm="", subgroup=column, estimate=partial(_refuse, reason))
+            for finding in context.findings
+            for column, reason in (refused if columns else {"": NO_COLUMN}).items()
+        ),
     ]
-    return judge_jointly(context, check, comparisons) if comparisons and not _too_few(context, check) else []
+    return judge_jointly(context, check, comparisons)
 
 
-def _too_few(context: JudgeContext, check: CheckSpec) -> list[str]:
-    """Why nothing is judged: hardly any image has a line."""
-    found = context.measured(check.id, "found", NAME)
-    patients = count_patients(context.patients[found == 1])
-    if not np.isfinite(found).any() or patients >= LEAST_PATIENTS:
+def _comparison(context: JudgeContext, check: CheckSpec, finding: str, column: Asked) -> Comparison:
+    searched = np.isfinite(context.measured(check.id, "found", NAME))
+    return Comparison(
+        finding=finding,
+        quantity=OWED,
+        harm="",
+        subgroup=column.subgroup,
+        estimate=partial(_owed, context, check.id, finding, column),
+        counted="patients",
+        cases=lambda: np.asarray(column.attribute.known() & searched, dtype=np.bool_),
+    )
+
+
+def _refuse(reason: str, _confidence: float) -> Estimate:
+    raise StatisticsError(reason)
+
+
+def _unsearched(context: JudgeContext, check: CheckSpec) -> list[str]:
+    """How many cases take no part; nothing where all or none do."""
+    searched = np.isfinite(context.measured(check.id, "found", NAME))
+    if searched.all() or not searched.any():
         return []
     return [
-        f"{check.id}: thin bright lines found in {patients} patients only, {LEAST_PATIENTS} are needed: not judged. They are "
-        "looked for inside of the anatomy masks, or everywhere where there are none"
+        f"{check.id}: {(~searched).sum()} of {searched.size} cases have no anatomy mask to look for lines in, and take no part"
     ]
 
 
 def _scores(context: JudgeContext, condition: str, finding: str) -> Scores:
-    clean = context.clean(finding)
-    altered = [context.altered(condition, name, finding) for name in (NAME, NAME + PLACEBO)]
+    has_line = context.measured(condition, "found", NAME)
+    if not np.isfinite(has_line).any():
+        raise StatisticsError(NO_MASK)
+    clean = np.where(np.isfinite(has_line), context.clean(finding), np.nan)
+    altered = [context.margins(condition, name, finding) for name in (NAME, NAME + PLACEBO)]
     if np.isinf(altered).any():
         raise StatisticsError(f"the model gave NaN or infinity on {int(np.isinf(altered).any(0).sum())} case(s)")
     found = np.asarray(~np.isnan(altered).any(0), dtype=np.bool_)
@@ -135,11 +138,39 @@ def _with_signal(context: JudgeContext, condition: str, finding: str) -> Scores:
 def _owed(context: JudgeContext, condition: str, finding: str, column: Asked, confidence: float) -> Estimate:
     """The dependence on one value, or what the lines carry of it, whichever is smaller."""
     scores = _with_signal(context, condition, finding)
+    return smaller(*_parts(context, finding, column, scores, confidence))
+
+
+def _parts(
+    context: JudgeContext, finding: str, column: Asked, scores: Scores, confidence: float
+) -> tuple[Estimate, Estimate]:
+    """The dependence, and what goes with the lines in its direction."""
     told = partial(column.told, context, finding, confidence=confidence)
     clean = told(scores.clean)
+    if count_patients(context.patients[scores.found]) < LEAST_PATIENTS:
+        return clean.folded(centre=0.5), _at_most(context, finding, column, scores, confidence)
     patients = count_patients(context.patients[column.attribute.known()])
     lost = difference(told(scores.placebo), told(scores.without), degrees=patients - 1)
-    return smaller(clean.folded(centre=0.5), lost.affine(scale=1.0 if clean.value >= 0.5 else -1.0))
+    return clean.folded(centre=0.5), lost.affine(scale=1.0 if clean.value >= 0.5 else -1.0)
+
+
+def _at_most(context: JudgeContext, finding: str, column: Asked, scores: Scores, confidence: float) -> Estimate:
+    """Where hardly any image has a line: an AUROC moves by no more than the shares of both its groups that have one."""
+    label, carries = usable_labels(context, finding, scores.clean), column.carries()
+    each = 1 - (1 - confidence) / 2
+    sums = []
+    for value in (0.0, 1.0):
+        groups = [(label == value) & column.attribute.known() & group for group in (carries, ~carries)]
+        if column.attribute.kind == "continuous":
+            groups = [groups[0], groups[0]]
+        shares = [
+            proportion(scores.found, group, context.patients, context.n_patients, confidence=each)
+            for group in groups
+            if group.any()
+        ]
+        sums.append((sum(one.value for one in shares), sum(one.upper for one in shares)))
+    value, upper = (max(label_sums) for label_sums in zip(*sums, strict=True))
+    return Estimate(value=value, lower=0.0, upper=upper, confidence=confidence, method=AT_MOST)
 
 
 def smaller(first: Estimate, second: Estimate) -> Estimate:
@@ -153,6 +184,22 @@ def smaller(first: Estimate, second: Estimate) -> Estimate:
     least = min(first, second, key=lambda one: one.value)
     lower, upper = min(first.lower, second.lower), min(first.upper, second.upper)
     return replace(least, lower=min(lower, least.value), upper=max(upper, least.value))
+
+
+def _told(context: JudgeContext, check: CheckSpec, item: Judged) -> Judged:
+    """The criterion with both of its parts, of which the smaller was judged."""
+    criterion = item.criterion
+    column = next((one for one in asked(context) if one.subgroup == criterion.subgroup), None)
+    if column is None or criterion.harm.estimate is None:
+        return item
+    scores = _scores(context, check.id, criterion.finding)
+    parts = _parts(context, criterion.finding, column, scores, context.confidence)
+    shown = (f"{part.value:.3f} [{part.lower:.3f}, {part.upper:.3f}]" for part in parts)
+    few = f" ({AT_MOST})" if AT_MOST in parts[1].method else ""
+    reason = "{}; the score tells {} by {}, with the lines go {}{}: the smaller counts".format(
+        criterion.reason, criterion.subgroup, *shown, few
+    )
+    return replace(item, criterion=criterion.model_copy(update={"reason": reason}))
 
 
 def _effect(context: JudgeContext, check: CheckSpec, finding: str) -> Judged:
@@ -194,46 +241,35 @@ def _effects(context: JudgeContext, check: CheckSpec) -> Table:
         columns=["finding", "image", "found in", "effect", "lower", "upper", "note"],
         rows=rows,
         note="Mean change of the score in SD of the score, among the images that have such a line: catheters, drains and "
-        "wires, and edges of ribs, which look alike. Found in: share of all images. Inside of the anatomy mask where a case "
-        "has one. Placebo: gaps of the same form beside the lines.",
+        "wires, and edges of ribs, which look alike. Found in: share of the images with an anatomy mask, inside of which "
+        "is looked. Placebo: gaps of the same form beside the lines.",
     )
 
 
 def _table(context: JudgeContext, check: CheckSpec) -> Table:
+    shown = [one for column in asked(context) for one in column.all_values()]
+    columns = {one.subgroup: one for one in shown}.values()
     rows = [
         [finding, column.attribute.column, column.value, *_row(context, check.id, finding, column)]
         for finding in context.findings
-        for column in asked(context)
+        for column in columns
     ]
     return Table(
         check=check.id,
         domain=check.domain,
         title="What the lines carry of the dependence on a column",
-        columns=[
-            "finding",
-            "column",
-            "value",
-            "found in",
-            "as it is",
-            "placebo",
-            "without",
-            "owed",
-            "lower",
-            "upper",
-            "note",
-        ],
+        columns=["finding", "column", "value", "found in", *TOLD, "goes with them", "lower", "upper", "note"],
         rows=rows,
-        note="As it is, placebo, without: AUROC of the score for the value among cases of the same label, of a continuous "
-        "column 0.5 + Spearman's correlation / √3. Found in: share of the images with this value that have such a line, which "
-        "says by itself whether the column is about lines. Owed: placebo minus without, in the direction of the dependence, "
-        "and no more than the dependence.",
+        note="Found in: share of the images with this value that have such a line. As it is, placebo, without: AUROC of the "
+        "score for the value among cases of the same label, of a continuous column 0.5 + Spearman's correlation / √3. Goes "
+        "with them: placebo minus without, in the direction of the dependence; judged is the smaller of this and of the "
+        "dependence. Of two values one is judged, for the other has the same numbers.",
     )
 
 
 def _row(context: JudgeContext, condition: str, finding: str, column: Asked) -> list[Cell]:
-    found = context.measured(condition, "found", NAME)
-    carried = np.nan_to_num(found)[column.carries()]
-    share = float(carried.mean()) if len(carried) else None
+    found = context.measured(condition, "found", NAME)[column.carries()]
+    share = float(np.nanmean(found)) if np.isfinite(found).any() else None
     told: list[Cell] = [None] * 3
     try:
         scores = _scores(context, condition, finding)
@@ -244,4 +280,4 @@ def _row(context: JudgeContext, condition: str, finding: str, column: Asked) -> 
         for margins in (scores.clean, scores.placebo, scores.without)
     )
     told = [one.estimate for one in made]
-    return [share, *told, *cells(partial(_owed, context, condition, finding, column, context.confidence))]
+    return [share, *told, *cells(lambda: _parts(context, finding, column, scores, context.confidence)[1])]

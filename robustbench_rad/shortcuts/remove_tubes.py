@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 NAME = "tubes"
 NOTHING = "no thin bright line found"
+LARGEST_MASK = 0.95
 
 
 @register(
@@ -45,8 +46,9 @@ NOTHING = "no thin bright line found"
 class RemoveTubes(Paired):
     """Take out thin bright lines, and continue image and noise into the gap; the placebo is a gap of the same form beside it.
 
-    Lines are looked for inside of the case's own anatomy mask, which is what other audits cover; without one, on the whole
-    plane. Where nothing is found the level is not applicable. Measured besides: ``found``, 1 where something was found.
+    Lines are looked for inside of the case's own anatomy mask, which is what other audits cover. Where nothing is found the
+    level is not applicable. Measured besides: ``found``, 1 where something was found, NaN where the case has no mask to look
+    in: none, an empty one, or one that holds the whole border of the image or 95 % of it, as an inverted mask does.
 
     Attributes:
         levels: ``tubes``.
@@ -56,6 +58,7 @@ class RemoveTubes(Paired):
     """
 
     names: ClassVar[tuple[str, ...]] = (NAME,)
+    needs_masks: ClassVar[bool] = True
 
     levels: tuple[Level, ...] = field(default_factory=lambda: paired_levels(NAME))
     length_share: float = 1 / 3
@@ -82,7 +85,7 @@ class RemoveTubes(Paired):
         search = LineSearch(length=self.length_share, contrast=self.contrast, noise_multiple=self.noise_multiple)
         found = line_masks(batch.images, searched, search)
         applied = super().apply(batch, query, {"found": found, "searched": searched})
-        has = found.flatten(1).any(1).float()
+        has = torch.where(searched.flatten(1).any(1), found.flatten(1).any(1).float(), torch.nan)
         applied.measurements.append(Measurement(quantity="found", values=has, level=NAME))
         return applied
 
@@ -109,6 +112,9 @@ def _filled(images: Tensor, gaps: Tensor, grain: Tensor) -> Tensor:
 
 
 def _searched(batch: Batch) -> Tensor:
-    """The anatomy of each case; the whole plane of a case without a mask."""
+    """The anatomy of each case; nothing where its mask says nothing of where the organ is."""
     own = own_masks(batch)
-    return torch.where(own.flatten(1).any(1)[:, None, None, None], own, True)
+    border = torch.ones_like(own)
+    border[..., 1:-1, 1:-1] = False
+    whole = (own | ~border).flatten(1).all(1) | (own.flatten(1).float().mean(1) > LARGEST_MASK)
+    return own & ~whole[:, None, None, None]

@@ -81,16 +81,17 @@ def knows_nothing(images):
 
 
 @cache
-def taken_out(few: bool) -> tuple[Batch, Applied, list[Variant]]:
-    """Films with drains, in few of them or in half, and what the condition made of them."""
+def taken_out(few: bool, masks: int) -> tuple[Batch, Applied, list[Variant]]:
+    """Films with drains, in few of them or in half, so many with masks, and what the condition made of them."""
     drained = DRAIN & (np.arange(N) < 10) if few else DRAIN
     batch = films(drained)
+    batch.anatomy[masks:] = False
     applied = entry(ID).load().from_options({}).apply(batch, None, None)
     return batch, applied, list(applied.variants)
 
 
-def context(model, *, few=False, column=None, role="nuisance", patients=None) -> JudgeContext:
-    batch, applied, variants = taken_out(few)
+def context(model, *, few=False, masks=N, column=None, role="nuisance", patients=None) -> JudgeContext:
+    batch, applied, variants = taken_out(few, masks)
     condition = entry(ID).load().from_options({})
     columns = {Column(condition="clean", level="", finding="f"): model(batch.images).numpy()}
     reasons = {}
@@ -128,8 +129,11 @@ def test_a_model_that_reads_drains_fails_with_the_dependence_that_goes_with_them
     assert abs(row["as it is"] - 0.5) > 0.2
     assert abs(row["placebo"] - row["as it is"]) < 0.02
     assert abs(row["without"] - 0.5) < 0.06
-    assert row["owed"] == pytest.approx(min(abs(row["as it is"] - 0.5), abs(row["placebo"] - row["without"])), abs=1e-9)
-    assert owed.harm.estimate == pytest.approx(row["owed"], abs=1e-9)
+    assert row["goes with them"] == pytest.approx(abs(row["placebo"] - row["without"]), abs=1e-9)
+    assert owed.harm.estimate == pytest.approx(min(abs(row["as it is"] - 0.5), row["goes with them"]), abs=1e-9)
+    assert "the smaller counts" in owed.reason
+    other = dict(zip(outcome.tables[1].columns, outcome.tables[1].rows[1], strict=True))
+    assert {row["value"]: row["found in"], other["value"]: other["found in"]} == {"no": 0.0, "yes": 1.0}
     assert owed.harm.lower < owed.harm.estimate < owed.harm.upper
 
 
@@ -174,7 +178,7 @@ def test_every_value_of_a_column_of_three_is_asked():
 @pytest.mark.parametrize("role", ["", "risk_factor", "demographic"])
 def test_without_a_nuisance_column_the_effect_is_shown_and_what_is_needed_is_said(role):
     (owed,), outcome = judged(context(reads_drains, role=role))
-    assert owed.verdict is Verdict.INFORMATIONAL
+    assert owed.verdict is Verdict.INCONCLUSIVE
     assert owed.reason.startswith("not assessable: no nuisance column: declare one")
     effect = outcome.judged[-1].criterion
     assert effect.verdict is Verdict.INFORMATIONAL
@@ -184,17 +188,29 @@ def test_without_a_nuisance_column_the_effect_is_shown_and_what_is_needed_is_sai
 
 def test_a_column_that_cannot_be_asked_is_named():
     (owed,), _ = judged(context(reads_drains, column=["same"] * N))
-    assert owed.verdict is Verdict.INFORMATIONAL
+    assert owed.verdict is Verdict.INCONCLUSIVE
     assert owed.subgroup == "drain"
     assert "two are needed" in owed.reason
 
 
-def test_hardly_any_line_is_too_few_to_judge_and_said():
-    owed, outcome = judged(context(reads_drains, few=True))
-    assert not owed
-    assert "found in" in outcome.notices[0]
-    assert "10 are needed" in outcome.notices[0]
-    assert "not assessable" in outcome.judged[-1].criterion.reason
+def test_of_few_lines_no_more_can_be_owed_to_them_than_the_images_that_have_one():
+    (owed,), outcome = judged(context(reads_the_corner, few=True))
+    row = dict(zip(outcome.tables[1].columns, outcome.tables[1].rows[0], strict=True))
+    assert row["goes with them"] == pytest.approx(3 / 100)  # of 100 carriers with the finding three have a line
+    assert owed.harm.estimate == pytest.approx(3 / 100)
+    assert owed.harm.upper > 0.05
+    assert owed.verdict is Verdict.INCONCLUSIVE
+    assert "at most the share of the images that have one" in owed.reason
+    assert "found in 5 patients" in outcome.judged[-1].criterion.reason
+
+
+def test_without_masks_to_look_in_nothing_is_assessable_and_cases_without_take_no_part():
+    (owed,), _ = judged(context(reads_drains, masks=0))
+    assert owed.reason == f"not assessable: {remove_tubes.NO_MASK}"
+    (owed,), outcome = judged(context(reads_drains, masks=200))
+    assert owed.verdict is Verdict.FAIL
+    assert outcome.notices == [f"{ID}: 200 of 400 cases have no anatomy mask to look for lines in, and take no part"]
+    assert owed.patients == 200
 
 
 def test_a_model_without_signal_is_not_assessable():

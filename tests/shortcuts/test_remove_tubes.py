@@ -71,12 +71,21 @@ def test_only_the_gap_changes_and_it_has_the_noise_of_the_image():
         assert 0.015 < inside.std() < 0.05  # a smooth gap would have next to none
 
 
-def test_without_a_mask_lines_are_looked_for_everywhere():
+@pytest.mark.parametrize("what", ["empty", "inverted", "whole"])
+def test_without_a_mask_to_look_in_nothing_is_searched(what):
     batch = chests()
-    batch.anatomy[0] = False
-    _, measured = removed(batch)
-    assert measured["found", "tubes"][0] == 1
-    assert torch.equal(measured["found", "tubes"], removed(replace(batch, anatomy=None))[1]["found", "tubes"])
+    border = torch.ones(SIDE, SIDE, dtype=torch.bool)
+    border[1:-1, 1:-1] = False
+    masks = {"empty": torch.zeros_like(border), "inverted": ~batch.anatomy[0, 0] | border, "whole": ~border}
+    batch.anatomy[0] = masks[what]
+    if what == "whole":
+        batch.anatomy[0, :, 1:-1, 1:-1], batch.anatomy[0, :, :2, 1] = True, False
+    variants, measured = removed(batch)
+    assert measured["found", "tubes"][0].isnan() == (what != "whole")
+    assert measured["found", "tubes"][1:].isfinite().all()
+    if what != "whole":
+        assert not variants["tubes"].applicable[0]
+    assert removed(replace(batch, anatomy=None))[1]["found", "tubes"].isnan().all()
 
 
 def test_a_line_outside_of_the_mask_is_left():
