@@ -1,6 +1,6 @@
 """``robustbench-rad selftest``: the shortcut audits tried on models with planted defects, and on models without.
 
-Exit codes: 0 every strong defect outside the organs was found (asked of 400 cases or more) and no control was reported, 1
+Exit codes: 0 every strong defect was found (asked of 400 cases or more) and no control was reported, 1
 otherwise, 2 a wrong option.
 """
 
@@ -34,7 +34,8 @@ STRENGTHS = (0.1, 0.3, 1.0)
 ASSOCIATION = 0.7
 ENOUGH_CASES = 400  # with fewer, a strong mark is often left open: docs/validity.md
 WIDE = 110  # columns of a console that holds the table of audits with one line a row
-INSIDE = "device in the lung"  # covered by every mask: no audit of what lies outside can see it
+INSIDE = "device in the lung"  # covered by every mask
+SEES_INSIDE = "shortcut.remove-tubes"
 
 CasesOption = Annotated[int, typer.Option("--cases", min=50, metavar="N", help="Phantoms per data set.")]
 ReplicatesOption = Annotated[
@@ -61,8 +62,8 @@ def selftest(
 ) -> None:
     """Plant defects, and see which of them the shortcut audits find; the published table is in docs/validity.md.
 
-    Exit code 1: a strong defect outside the organs was missed (among 400 cases or more), or a control was reported. A device
-    inside the organ is shown and not counted: no audit of what lies outside can see it.
+    Exit code 1: a strong defect was missed (among 400 cases or more), or a control was reported. A device inside the organ
+    counts where the profile takes tubes out: no audit of what lies outside can see it.
     """
     from robustbench_rad.loading import choose_device
     from robustbench_rad.planted.programme import audits
@@ -121,7 +122,7 @@ def _problems(trials: Sequence[Trial]) -> list[str]:
         for t in trials
         if not t.control
         and t.strength == strongest
-        and t.kind != INSIDE
+        and (t.kind != INSIDE or SEES_INSIDE in t.verdicts)
         and not t.reports(COMBINED)
         and t.cases >= ENOUGH_CASES
     ]
@@ -175,6 +176,4 @@ def _show(
         return
     few = min((trial.cases for trial in trials), default=ENOUGH_CASES) < ENOUGH_CASES
     found = f"No control was reported; {ENOUGH_CASES} cases or more are needed to count what is missed."
-    output.console.print(
-        found if few else "Every strong defect outside the organs was found, and no control was reported."
-    )
+    output.console.print(found if few else "Every strong defect was found, and no control was reported.")

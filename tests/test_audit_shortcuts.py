@@ -17,7 +17,7 @@ MASKED = ["masked-anatomy", "background-swap"]
 PROFILE = "\n".join(
     [
         'name = "shortcuts"\nversion = 1\n[domains.acquisition-shift]\n[domains.shortcut]',
-        *(f'[checks."shortcut.{name}"]' for name in (*JUDGED, *SHOWN, *COLUMN)),
+        *(f'[checks."shortcut.{name}"]' for name in (*JUDGED, *SHOWN, *COLUMN, "remove-tubes")),
     ]
 )
 
@@ -74,6 +74,12 @@ def not_assessable(criteria, checks, said):
             assert said in criterion["reason"], criterion
 
 
+def tubes_need(criteria, said):
+    """What the removal of tubes says that it needs; what it does to the score may be shown beside."""
+    owed = [one for one in criteria["shortcut.remove-tubes"] if one["quantity"] == "dependence owed to tubes"]
+    not_assessable({"shortcut.remove-tubes": owed}, ["remove-tubes"], said)
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -91,6 +97,7 @@ def test_without_usable_masks_the_audits_of_masks_alone_are_not_assessable(given
         Image.fromarray(spoil(np.asarray(Image.open(path)))).save(path)
     criteria, _ = audited()
     not_assessable(criteria, MASKED, said)
+    tubes_need(criteria, "no case has an anatomy mask to look for lines in: declare [data.anatomy]")
     assert any("not assessable" not in criterion["reason"] for criterion in criteria["shortcut.border-ablation"])
     assert {f"shortcut.{name}" for name in (*JUDGED, *BESIDE)} <= criteria.keys()
 
@@ -129,6 +136,7 @@ def test_with_masks_of_the_wrong_size_the_audits_of_masks_say_so_and_the_rest_go
     masks_of(given, kinds)
     criteria, _ = audited()
     not_assessable(criteria, MASKED, said)
+    tubes_need(criteria, "no case has an anatomy mask to look for lines in: declare [data.anatomy]")
     assert any("not assessable" not in criterion["reason"] for criterion in criteria["shortcut.border-ablation"])
     assert {f"shortcut.{name}" for name in (*JUDGED, *BESIDE)} <= criteria.keys()
     item = preflight()["anatomy masks"]
@@ -187,6 +195,7 @@ def test_a_column_that_tells_nothing_is_not_assessable_and_the_rest_goes_on(give
     rewritten(given, "scanner", values)
     criteria, _ = audited()
     not_assessable(criteria, COLUMN, said)
+    tubes_need(criteria, said)
     assert any("not assessable" not in criterion["reason"] for criterion in criteria["shortcut.masked-anatomy"])
 
 
@@ -194,6 +203,7 @@ def test_without_any_metadata_each_audit_of_columns_says_what_to_declare(given, 
     edit('metadata = { scanner = "nuisance" }\n', "")
     criteria, _ = audited()
     not_assessable(criteria, COLUMN, "metadata = { scanner")
+    tubes_need(criteria, "metadata = { scanner")
     assert any("not assessable" not in criterion["reason"] for criterion in criteria["shortcut.masked-anatomy"])
 
 

@@ -1,6 +1,7 @@
 """The selftest command: what it plants, what it prints, and its exit codes."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -69,6 +70,15 @@ def test_a_missed_defect_and_a_false_alarm_fail(trials, said, code, monkeypatch,
     assert said in result.stdout
     assert result.exit_code == code
     assert "What each audit finds" in result.stdout
+
+
+def test_a_device_inside_counts_where_the_profile_takes_tubes_out(monkeypatch, profile):
+    missed = trial("device in the lung", strength=1.0)
+    missed = replace(missed, verdicts={**missed.verdicts, "shortcut.remove-tubes": "pass"})
+    monkeypatch.setattr(cli_selftest, "_constructed", lambda *_: [missed])
+    result = CliRunner().invoke(app, ["selftest", "--profile", profile])
+    assert "missed: device in the lung worth 1 SD" in result.stdout
+    assert result.exit_code == 1
 
 
 def test_wrong_options_are_refused(tmp_path):
