@@ -74,5 +74,5 @@ def trained_table(networks: Sequence[TrainedTrial]) -> Table:
             if verdict == "fail" and audit != COMBINED
         ]
         row = (item.trial.kind, f"{item.audited_auroc:.2f}", f"{item.decorrelated_auroc:.2f}")
-        table.add_row(*row, item.trial.verdicts[COMBINED], ", ".join(by))
+        table.add_row(*row, item.trial.verdicts[COMBINED], "\n".join(by))
     return table
