@@ -13,6 +13,7 @@ from robustbench_rad.result import Interval
 
 NOTHING = "–"
 HARM_DIGITS = 3
+DUST = 1e-12  # what rounding leaves of a difference of equal numbers
 _SPACES = re.compile(r"[\t\n\r\x0b\x0c\x85\u2028\u2029 ]+")
 # Controls (ESC among them), the characters that turn the direction of what follows, and what XML does not allow.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]")
@@ -150,8 +151,8 @@ def _short(value: str | float | int | None) -> str:
 def cell(value: str | float | int | None) -> str:
     """A plain cell of a table: text as text, whole numbers grouped, others to four significant digits.
 
-    >>> cell(None), cell(1200), cell(0.123456), cell(-2.5), cell("a")
-    ('–', '1,200', '0.1235', '−2.5', 'a')
+    >>> cell(None), cell(1200), cell(0.123456), cell(-2.5), cell("a"), cell(-1.11e-16)
+    ('–', '1,200', '0.1235', '−2.5', 'a', '0')
     """
     if value is None or isinstance(value, str):
         return plain(value) if value else NOTHING
@@ -159,4 +160,4 @@ def cell(value: str | float | int | None) -> str:
         return count(value).replace("-", "−")
     if not math.isfinite(value):
         return number(value)
-    return f"{value:.4g}".replace("-", "−")
+    return f"{0.0 if abs(value) < DUST else value:.4g}".replace("-", "−")

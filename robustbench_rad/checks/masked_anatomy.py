@@ -35,6 +35,7 @@ DUST = 0.02  # a negligible planted shortcut retains 0.024 of the spread, roundi
 USE = 0.10  # a shortcut worth 0.16 SD retains 0.09, one worth 0.39 SD 0.22
 HELD = f"lower limit held at the tolerance, for it is not shown that {USE:.0%} or more of the spread is retained"
 DUSTY = f"upper limit 0, for less than {DUST:.0%} of the spread is retained"
+CASES = 2  # column of the table
 QUANTUM = 1e-4  # margins are rounded to this share of their SD before ranking, so that dust does not rank
 
 
@@ -72,9 +73,12 @@ class Reading:
 def judge(context: JudgeContext, check: CheckSpec) -> CheckOutcome:
     """Judge each finding by the median of its three fills, and say which columns these cases have no power for."""
     judged, not_powered = marked(context, criteria(context, check))
+    shown = _table(context, check)
     return CheckOutcome(
         judged=judged,
-        tables=[_table(context, check)],
+        tables=[shown]
+        if any(row[CASES] for row in shown.rows)
+        else [],  # else the criteria say why there is nothing to show
         notices=[*_lacking(context, check.id), *exempted(context, check.id), *not_powered],
     )
 

@@ -144,3 +144,8 @@ def test_an_outline_that_is_the_same_for_all_cases_as_that_of_an_atlas_tells_exa
     assert rows["atlas-mean"][place] == pytest.approx(rows["atlas-mean"][3] - 0.5)
     assert rows["shape-only"][place : place + 3] == [None] * 3
     assert rows["shape-only"][2] == N
+
+
+def test_where_no_anatomy_could_be_covered_there_is_no_empty_table():
+    assert not outcome(0.5, masks=0).tables
+    assert outcome(0.5, masks=N // 2).tables
