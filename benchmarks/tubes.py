@@ -20,7 +20,7 @@ from torch import Tensor
 
 from robustbench_rad.conditions import Batch, Space
 from robustbench_rad.seeds import derive_seed
-from robustbench_rad.shortcuts._lines import LineSearch, line_masks
+from robustbench_rad.shortcuts._lines import line_masks
 from robustbench_rad.shortcuts.insert_tube import InsertTube
 from robustbench_rad.shortcuts.remove_tubes import RemoveTubes
 from robustbench_rad.statistics.estimate import student
@@ -49,10 +49,8 @@ def films(folder: Path, count: int, size: int) -> Batch:
 
 def found(images: Tensor) -> tuple[Tensor, float]:
     """Lines on whole planes as the audit looks for them, and seconds per image."""
-    audit = RemoveTubes()
-    search = LineSearch(length=audit.length_share, contrast=audit.contrast, noise_multiple=audit.noise_multiple)
     start = time.perf_counter()
-    masks = line_masks(images, torch.ones_like(images, dtype=torch.bool), search)
+    masks = line_masks(images, torch.ones_like(images, dtype=torch.bool), RemoveTubes().search)
     return masks, (time.perf_counter() - start) / len(images)
 
 

@@ -36,6 +36,7 @@ from robustbench_rad.statistics.clusters import count_patients
 from robustbench_rad.statistics.estimate import Estimate, difference
 from robustbench_rad.statistics.paired_effect import standardised_effect
 from robustbench_rad.statistics.proportions import proportion
+from robustbench_rad.statistics.rank_correlation import AUC_SCALE
 
 OWED, EFFECT = "dependence owed to tubes", "effect of taking tubes out"
 TOLD = ("as it is", "placebo", "without")
@@ -155,21 +156,25 @@ def _parts(
 
 
 def _at_most(context: JudgeContext, finding: str, column: Asked, scores: Scores, confidence: float) -> Estimate:
-    """Where hardly any image has a line: an AUROC moves by no more than the shares of both its groups that have one."""
+    """What the images that have a line can carry at most, where hardly any has one.
+
+    An AUROC moves by no more than the shares of its two groups that have one. Of n ranks one that goes from the last place to
+    the first moves Spearman's correlation by 6 / n, so that on this scale the share counts ``6 AUC_SCALE`` times.
+    """
     label, carries = usable_labels(context, finding, scores.clean), column.carries()
+    continuous = column.attribute.kind == "continuous"
+    weight, groups = (6 * AUC_SCALE, (carries,)) if continuous else (1.0, (carries, ~carries))
     each = 1 - (1 - confidence) / 2
-    sums = []
+    bounds = []
     for value in (0.0, 1.0):
-        groups = [(label == value) & column.attribute.known() & group for group in (carries, ~carries)]
-        if column.attribute.kind == "continuous":
-            groups = [groups[0], groups[0]]
+        chosen = [(label == value) & column.attribute.known() & group for group in groups]
         shares = [
-            proportion(scores.found, group, context.patients, context.n_patients, confidence=each)
-            for group in groups
-            if group.any()
+            proportion(scores.found, some, context.patients, context.n_patients, confidence=each)
+            for some in chosen
+            if some.any()
         ]
-        sums.append((sum(one.value for one in shares), sum(one.upper for one in shares)))
-    value, upper = (max(label_sums) for label_sums in zip(*sums, strict=True))
+        bounds.append([weight * sum(ends) for ends in ([s.value for s in shares], [s.upper for s in shares])])
+    value, upper = (max(ends) for ends in zip(*bounds, strict=True))
     return Estimate(value=value, lower=0.0, upper=upper, confidence=confidence, method=AT_MOST)
 
 
@@ -194,11 +199,10 @@ def _told(context: JudgeContext, check: CheckSpec, item: Judged) -> Judged:
         return item
     scores = _scores(context, check.id, criterion.finding)
     parts = _parts(context, criterion.finding, column, scores, context.confidence)
-    shown = (f"{part.value:.3f} [{part.lower:.3f}, {part.upper:.3f}]" for part in parts)
+    tells, goes = (f"{part.value:.3f} [{part.lower:.3f}, {part.upper:.3f}]" for part in parts)
     few = f" ({AT_MOST})" if AT_MOST in parts[1].method else ""
-    reason = "{}; the score tells {} by {}, with the lines go {}{}: the smaller counts".format(
-        criterion.reason, criterion.subgroup, *shown, few
-    )
+    said = f"the score tells {criterion.subgroup} by {tells}, with the lines go {goes}{few}: the smaller counts"
+    reason = f"{criterion.reason}; {said}"
     return replace(item, criterion=criterion.model_copy(update={"reason": reason}))
 
 

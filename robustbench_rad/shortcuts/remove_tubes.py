@@ -77,13 +77,17 @@ class RemoveTubes(Paired):
             if getattr(self, name) > 1.0:
                 raise ValueError(f"{name}: expected a share in (0, 1], got {getattr(self, name)}")
 
+    @property
+    def search(self) -> LineSearch:
+        """What counts as a line."""
+        return LineSearch(length=self.length_share, contrast=self.contrast, noise_multiple=self.noise_multiple)
+
     def apply(self, batch: Batch, query: ModelQuery | None, state: State | None) -> Applied:
         """Take out what is found, and measure in which cases something was."""
         del state
         self.refuse(batch)
         searched = _searched(batch)
-        search = LineSearch(length=self.length_share, contrast=self.contrast, noise_multiple=self.noise_multiple)
-        found = line_masks(batch.images, searched, search)
+        found = line_masks(batch.images, searched, self.search)
         applied = super().apply(batch, query, {"found": found, "searched": searched})
         has = torch.where(searched.flatten(1).any(1), found.flatten(1).any(1).float(), torch.nan)
         applied.measurements.append(Measurement(quantity="found", values=has, level=NAME))

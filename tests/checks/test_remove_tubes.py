@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from robustbench_rad.checks import remove_tubes
+from robustbench_rad.checks._nuisance_columns import asked
 from robustbench_rad.checks.context import JudgeContext
 from robustbench_rad.conditions import Applied, Batch, Space, Variant
 from robustbench_rad.profile import check_spec
@@ -202,6 +203,23 @@ def test_of_few_lines_no_more_can_be_owed_to_them_than_the_images_that_have_one(
     assert owed.verdict is Verdict.INCONCLUSIVE
     assert "at most the share of the images that have one" in owed.reason
     assert "found in 5 patients" in outcome.judged[-1].criterion.reason
+
+
+def test_the_bound_of_few_lines_holds_for_the_trend_of_a_continuous_column():
+    """Whatever the few cases with a line are scored without it, the trend moves by no more than is said."""
+    thickness = [f"{0.5 + 0.01 * row:.2f}" for row in range(N)]
+    made = context(reads_nothing_else, few=True, column=thickness)
+    scores = remove_tubes._scores(made, ID, "f")
+    (column,) = asked(made)
+    bound = remove_tubes._at_most(made, "f", column, scores, 0.95)
+    moved = [
+        abs(
+            column.told(made, "f", np.where(scores.found, far, scores.clean), confidence=0.95).value
+            - column.told(made, "f", np.where(scores.found, -far, scores.clean), confidence=0.95).value
+        )
+        for far in (1e3, -1e3)
+    ]
+    assert 0 < max(moved) <= bound.value < bound.upper
 
 
 def test_without_masks_to_look_in_nothing_is_assessable_and_cases_without_take_no_part():

@@ -65,3 +65,14 @@ def test_the_mark_goes_with_the_label_as_asked(association):
     carried = carried_by(given, association)
     assert carried[given.labels == 1].mean() == pytest.approx(association, abs=0.03)
     assert carried[given.labels == 0].mean() == pytest.approx(1 - association, abs=0.03)
+
+
+def test_a_device_leaves_the_evidence_where_it_was(reader):
+    """Else a model without a shortcut would answer the device, and strength 0 would not be nothing."""
+    given = phantoms(1000, 7)
+    plain, drawn = (
+        read(reader, images)[:, OUTPUTS.index("lesion")]
+        for images in (given.images, with_defect(given, DEFECTS["device in the lung"], np.ones(1000, dtype=bool)))
+    )
+    assert abs(drawn.mean() - plain.mean()) < 0.1 * plain.std()
+    assert roc_auc_score(given.labels, drawn) > 0.8

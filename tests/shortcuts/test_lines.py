@@ -51,7 +51,7 @@ def test_a_faint_line_is_found_by_its_length_where_the_noise_is_known():
     mark = line(80)
     noisy = planes(noise=0.05, seed=1)
     assert found(noisy + 0.12 * mark)[mark > 0.6].float().mean() > 0.6
-    assert not found(noisy + 0.01 * mark)[mark > 0.6].float().mean() > 0.2
+    assert found(noisy + 0.01 * mark)[mark > 0.6].float().mean() <= 0.2
 
 
 @pytest.mark.parametrize(
